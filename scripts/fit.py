@@ -1,0 +1,18 @@
+"""Trains a policy: python scripts/fit.py objective=stapo"""
+
+import sys
+from pathlib import Path
+
+from stapo_pl.overrides import OverrideError, expand
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+if __name__ == "__main__":
+    try:
+        args = expand(sys.argv[1:], CONFIGS)
+    except OverrideError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    from stapo_pl.cli import main  # heavy, so after the check of the words
+
+    main(args, CONFIGS)

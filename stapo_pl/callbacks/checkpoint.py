@@ -1,0 +1,30 @@
+"""When a run is saved."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class RolloutCheckpoint(ModelCheckpoint):
+    """Saves at the end of every n-th rollout and of the last one, where nothing but counters has to be restored.
+
+    Args:
+        every_n_rollouts: rollouts between checkpoints.
+        keep: how many of the newest ones to keep; -1 keeps all.
+    """
+
+    def __init__(self, every_n_rollouts: int = 5, keep: int = 1) -> None:
+        super().__init__(
+            filename="rollout-{epoch:05d}",
+            auto_insert_metric_name=False,
+            every_n_epochs=every_n_rollouts,
+            save_on_train_epoch_end=True,
+            save_top_k=keep,
+            **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
+        )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            self._every_n_epochs = 1
+        super().on_train_epoch_end(trainer, pl_module)

@@ -1,0 +1,194 @@
+"""The LightningModule: policy, reference and objective."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from torchmetrics import MeanMetric
+from transformers import get_scheduler
+
+from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.metrics import PassAtK, StepMetrics
+from stapo_pl.objectives.base import Objective
+from stapo_pl.objectives.kl import kl_divergence
+from stapo_pl.objectives.selection import rare_tokens
+from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
+from stapo_pl.world import World
+
+# Probability below which `policy/rare_fraction` counts a token, where the selection names none (2602.15620).
+_RARE_PROBABILITY = 0.002
+
+_SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": "linear"}
+
+
+class PolicyModule(L.LightningModule):
+    """Updates a policy on micro-batches whose tokens carry their weights already.
+
+    Args:
+        objective: what is optimized.
+        optimizer: makes the optimizer from the parameters.
+        path: folder or hub name of the starting policy; None is the small one that comes with the package.
+        reference_path: of the reference policy; None is the starting policy. Loaded only if the objective needs it.
+        lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or linear.
+        warmup_steps: optimizer steps over which the learning rate rises from 0.
+
+    Raises:
+        ConfigError: the model cannot be used, see `policy`.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerCallable,
+        path: str | None = None,
+        reference_path: str | None = None,
+        lr_schedule: Literal["constant", "cosine", "linear"] = "constant",
+        warmup_steps: int = 10,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
+        self.objective = objective
+        self.path = str(shipped_policy()) if path is None else path
+        self.reference_path = self.path if reference_path is None else reference_path
+        self.optimizer = optimizer
+        self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
+        self.tokenizer = load_tokenizer(self.path)
+        self.model_config = load_config(self.path)
+        self.policy: Policy | None = None
+        self._reference: list[Policy] = []  # in a list, so that it is no submodule and in no checkpoint
+        self.world = World()
+        self.step_metrics = StepMetrics()
+        self.skipped_steps = 0
+        self.greedy_accuracy, self.accuracy, self.pass_at_k = MeanMetric(), MeanMetric(), PassAtK()
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model has positions for."""
+        return self.model_config.get_text_config().max_position_embeddings
+
+    def configure_model(self) -> None:
+        if self.policy is None:
+            self.policy = load_policy(self.path).train()
+
+    def on_fit_start(self) -> None:
+        if self.objective.needs_reference and not self._reference:
+            reference = load_policy(self.reference_path).eval().requires_grad_(False)
+            self._reference = [reference.to(self.device)]
+
+    def configure_optimizers(self):
+        optimizer = self.optimizer(self.policy.parameters())
+        scheduler = get_scheduler(
+            _SCHEDULES[self.lr_schedule],
+            optimizer,
+            num_warmup_steps=self.warmup_steps,
+            num_training_steps=self.trainer.max_epochs * self.trainer.datamodule.steps_per_rollout,
+        )
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def statistics(self, batch: MicroBatch) -> TokenStatistics:
+        """Statistics of the current policy, without gradient and dropout, in the precision of training."""
+        return self._forward(self.policy, batch)
+
+    def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
+        """Statistics of the reference policy."""
+        return self._forward(self._reference[0], batch)
+
+    @torch.no_grad()
+    def _forward(self, policy: Policy, batch: MicroBatch) -> TokenStatistics:
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        was_training = policy.training
+        policy.eval()
+        with self.trainer.precision_plugin.forward_context():
+            statistics = policy(batch)
+        policy.train(was_training)
+        return statistics
+
+    def observe_selection(
+        self, tokens: Tokens, statistics: TokenStatistics, behavior: TokenStatistics
+    ) -> None:
+        """Notes what the selection did with a mini-batch, for the metrics of its step."""
+        tau_p = getattr(self.objective.selection, "tau_p", _RARE_PROBABILITY)
+        values = {
+            "silenced_fraction": tokens.weights_T == 0,
+            "rare_fraction": rare_tokens(tokens, statistics, tau_p),
+        }
+        if self.objective.needs_current_statistics:
+            mask_T = self.objective.selection.select(tokens, behavior, self.world)
+            values["selection_drift"] = mask_T != (tokens.weights_T != 0)
+        self.step_metrics.update(values)
+
+    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
+        age = self.global_step - batch.version
+        assert age == batch.mini_batch, f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
+        current = self.policy(batch)
+        tokens = batch.tokens
+        loss = self.objective.loss(current, tokens)
+        values = {
+            "loss": loss,
+            "entropy": current.entropy_T,
+            "kl_old": kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
+            **self.objective.token_metrics(current, tokens),
+        }
+        if tokens.reference_logprobs_T is not None:
+            values["kl_reference"] = kl_divergence(
+                current.logprobs_T, tokens.reference_logprobs_T, "k3"
+            )
+        self.step_metrics.update(values)
+        # Lightning divides by the accumulated batches and averages over ranks; weights already are of the whole.
+        return loss * self.trainer.accumulate_grad_batches * self.world.size
+
+    def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
+        self._mini_batch_is_empty = batch.empty
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        """Skips the step of an empty mini-batch: neither weight decay nor momentum may move the policy."""
+        if self._mini_batch_is_empty:
+            optimizer_closure()
+            self.step_metrics.reset()
+            self.skipped_steps += 1
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the step, before clipping. Raises TrainingError if loss or gradient norm is not finite."""
+        values = self.step_metrics.compute()
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+        values["skipped_steps"] = torch.tensor(float(self.skipped_steps))
+        values["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+        for name in ("loss", "grad_norm"):
+            if not torch.isfinite(values[name]):
+                raise TrainingError(
+                    f"step {self.global_step}: policy/{name} is {values[name].item()}; the policy was not updated"
+                )
+        self._grad_norm = values["grad_norm"]
+        self.log_dict({f"policy/{name}": value for name, value in values.items()})
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            torch.nn.utils.clip_grads_with_norm_(
+                self.policy.parameters(), gradient_clip_val, self._grad_norm
+            )
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
+        self.greedy_accuracy.update(batch.greedy_correct_P)
+        self.accuracy.update(batch.correct_PG)
+        self.pass_at_k.update(batch.correct_PG)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = {
+            "val/accuracy_greedy": self.greedy_accuracy,
+            "val/accuracy": self.accuracy,
+            "val/pass_at_k": self.pass_at_k,
+        }
+        self.log_dict({name: metric.compute() for name, metric in metrics.items()})
+        for metric in metrics.values():
+            metric.reset()

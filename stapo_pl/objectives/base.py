@@ -1,0 +1,146 @@
+"""What an objective is: a selection, a token loss and weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stapo_pl.errors import ConfigError
+from stapo_pl import advantages, tensors
+from stapo_pl.objectives import kl
+from stapo_pl.objectives.selection import Selection
+from stapo_pl.types import Tokens, TokenStatistics
+from stapo_pl.world import World
+
+
+@dataclass(kw_only=True)
+class DynamicSampling:
+    """Refills the rollout until it has enough prompts with mixed groups (DAPO, 2503.14476).
+
+    Args:
+        max_rounds: rounds of sampling in a rollout, the first one counted.
+        on_exhausted: what to do when they did not yield enough: `train` on what there is, or `raise`.
+
+    Raises:
+        ConfigError: less than one round, or an unknown `on_exhausted`.
+    """
+
+    max_rounds: int = 3
+    on_exhausted: Literal["raise", "train"] = "train"
+
+    def __post_init__(self) -> None:
+        if self.max_rounds < 1:
+            raise ConfigError(f"dynamic_sampling.max_rounds must be at least 1, got {self.max_rounds}")
+        if self.on_exhausted not in ("raise", "train"):
+            raise ConfigError(f"dynamic_sampling.on_exhausted must be raise or train, got {self.on_exhausted}")
+
+
+@dataclass(kw_only=True)
+class Objective(ABC):
+    """The loss `sum_t w_t l_t` of a mini-batch, and what it asks of the rollout.
+
+    Weights w are fixed once per mini-batch over all micro-batches and ranks, the token losses l are summed micro-batch
+    by micro-batch, so the gradient does not depend on how the mini-batch is cut. To write your own, subclass this or
+    any objective, override `token_loss`, and name your class on the command line.
+
+    Args:
+        advantage: group-relative advantage estimator, see `advantages.group_advantages`.
+        aggregation: how token losses are averaged, see `tensors.token_weights`.
+        selection: which tokens keep their loss; None keeps all.
+        kl_coef: weight of the KL divergence to the reference policy, averaged over all response tokens; 0 loads no
+            reference.
+        kl_estimator: k1, k2, k3 or abs, see `kl.kl_divergence`.
+        entropy_coef: weight of an entropy bonus, averaged over all response tokens.
+        dynamic_sampling: keeps only prompts whose group is neither all right nor all wrong; None keeps all.
+        overlong_buffer: share of the response limit over which a growing punishment sets in, down to -1 at the limit
+            (DAPO's soft overlong punishment); 0 punishes nothing.
+        overlong_filtering: whether truncated responses are masked.
+
+    Raises:
+        ConfigError: a coefficient or share out of range.
+    """
+
+    advantage: advantages.Estimator = "grpo"
+    aggregation: tensors.Aggregation = "token-mean"
+    selection: Selection | None = None
+    kl_coef: float = 0.0
+    kl_estimator: kl.Estimator = "k3"
+    entropy_coef: float = 0.0
+    dynamic_sampling: DynamicSampling | None = None
+    overlong_buffer: float = 0.0
+    overlong_filtering: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kl_coef < 0:
+            raise ConfigError(f"kl_coef must not be negative, got {self.kl_coef}")
+        if not 0 <= self.overlong_buffer < 1:
+            raise ConfigError(f"overlong_buffer must lie in [0, 1), got {self.overlong_buffer}")
+
+    @abstractmethod
+    def token_loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
+        """Surrogate loss [T] of every token of a micro-batch, to be minimised.
+
+        Args:
+            current: differentiable statistics under the policy that is being updated.
+            tokens: advantages, old, sampler and reference log-probabilities, and the sequence of each token.
+        """
+
+    def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
+        """Values [T] whose mean over the mini-batch is logged as `policy/<name>` (maximum, if the name ends so)."""
+        return {}
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl_coef != 0
+
+    @property
+    def needs_current_statistics(self) -> bool:
+        """Whether the selection wants a pass of the current policy over a mini-batch before its update."""
+        return self.selection is not None and self.selection.statistics == "current"
+
+    def set_weights(
+        self, tokens: Tokens, statistics: TokenStatistics, world: World, max_new_tokens: int
+    ) -> None:
+        """Fills in the weights of a whole mini-batch. Collective over the ranks of `world`.
+
+        Args:
+            tokens: all tokens of the mini-batch on this rank.
+            statistics: theirs, from the source that the selection asks for.
+            max_new_tokens: longest possible response.
+        """
+        all_T = torch.ones_like(tokens.sequence_T, dtype=torch.bool)
+        mask_T = all_T
+        if self.selection is not None:
+            mask_T = self.selection.select(tokens, statistics, world)
+        average_all = self.selection is not None and self.selection.denominator == "all"
+        tokens.weights_T = tensors.token_weights(
+            mask_T, tokens.sequence_T, self.aggregation, world,
+            counted_T=all_T if average_all else None, max_new_tokens=max_new_tokens,
+        )  # fmt: skip
+        tokens.regularizer_weights_T = tensors.token_weights(
+            all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
+        )
+
+    def loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
+        """Share of a micro-batch in the loss of its mini-batch; the shares of all micro-batches and ranks add up."""
+        weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
+        teaches_T = weights_T != 0
+        # A weight of 0 alone does not silence a token whose statistics enter the losses of others, through a
+        # sequence's ratio say, nor one whose loss is not finite. Detached, it has no gradient by any way.
+        visible = TokenStatistics(
+            *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
+        )
+        loss = (weights_T * self.token_loss(visible, tokens)).where(teaches_T, 0).sum()
+        regularizer_weights_T = tokens.regularizer_weights_T.to(current.logprobs_T.dtype)
+        if self.kl_coef:
+            divergence_T = kl.kl_divergence(
+                current.logprobs_T, tokens.reference_logprobs_T, self.kl_estimator
+            )
+            loss = loss + self.kl_coef * (regularizer_weights_T * divergence_T).sum()
+        if self.entropy_coef:
+            loss = loss - self.entropy_coef * (regularizer_weights_T * current.entropy_T).sum()
+        return loss

@@ -1,0 +1,16 @@
+"""GRPO done right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stapo_pl import advantages, tensors
+from stapo_pl.objectives.grpo import GRPO
+
+
+@dataclass(kw_only=True)
+class DrGRPO(GRPO):
+    """GRPO without the division by the group's std and by the response's length (2503.20783)."""
+
+    advantage: advantages.Estimator = "dr_grpo"
+    aggregation: tensors.Aggregation = "seq-mean-token-sum-norm"

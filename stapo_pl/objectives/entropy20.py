@@ -1,0 +1,21 @@
+"""Learning from the forking tokens only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stapo_pl.objectives.dapo import DAPO
+from stapo_pl.objectives.selection import StatisticsSource, TopEntropy
+
+
+@dataclass(kw_only=True)
+class Entropy20(DAPO):
+    """DAPO in which only the tokens of highest entropy keep their loss (2506.01939); see `TopEntropy`."""
+
+    fraction: float = 0.2
+    statistics: StatisticsSource = "behavior"
+    selection: TopEntropy = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.selection = TopEntropy(fraction=self.fraction, statistics=self.statistics)

@@ -1,0 +1,60 @@
+"""Group relative policy optimization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stapo_pl.errors import ConfigError
+from stapo_pl import tensors
+from stapo_pl.objectives.base import Objective
+from stapo_pl.objectives.kl import clamped_log_ratio
+from stapo_pl.types import Tokens, TokenStatistics
+
+
+@dataclass(kw_only=True)
+class GRPO(Objective):
+    """`-mean_i mean_t min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)` (2402.03300).
+
+    Args:
+        clip_low: how far the ratio may fall below 1 where that lowers a bad token's probability.
+        clip_high: how far it may rise above 1 where that raises a good token's probability.
+        dual_clip: c > 1 bounds the loss of bad tokens by `c |A|` (1912.09729); None does not.
+
+    Raises:
+        ConfigError: a clip range or dual clip out of range.
+    """
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    aggregation: tensors.Aggregation = "seq-mean-token-mean"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.clip_low < 1:
+            raise ConfigError(f"clip_low must lie in [0, 1), got {self.clip_low}")
+        if self.clip_high < 0:
+            raise ConfigError(f"clip_high must not be negative, got {self.clip_high}")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ConfigError(f"dual_clip must be greater than 1, got {self.dual_clip}")
+
+    def token_loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
+        ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
+        clipped_T = ratio_T.clamp(1 - self.clip_low, 1 + self.clip_high)
+        loss_T = torch.max(-ratio_T * tokens.advantages_T, -clipped_T * tokens.advantages_T)
+        if self.dual_clip is not None:
+            bound_T = -self.dual_clip * tokens.advantages_T
+            loss_T = torch.where(tokens.advantages_T < 0, torch.min(loss_T, bound_T), loss_T)
+        return loss_T
+
+    def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
+        ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
+        positive_T, negative_T = tokens.advantages_T > 0, tokens.advantages_T < 0
+        return {
+            "clip_fraction_low": negative_T & (ratio_T < 1 - self.clip_low),
+            "clip_fraction_high": positive_T & (ratio_T > 1 + self.clip_high),
+            "ratio_max": ratio_T,
+        }

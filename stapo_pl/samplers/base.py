@@ -1,0 +1,49 @@
+"""What a sampler does. One file an engine; heavy imports stay inside it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from stapo_pl.types import Completion, Decoding, Request
+
+
+class Sampler(ABC):
+    """An inference engine with weights of its own, which are brought in step before it is used."""
+
+    @abstractmethod
+    def build(self, config, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        """Makes the engine.
+
+        Args:
+            config: the Hugging Face configuration of the model.
+            tokenizer: of the model; its end-of-sequence token ends a response.
+            device: where this rank computes.
+        """
+
+    @abstractmethod
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Takes over the policy's parameters, streamed as (Hugging Face name, full tensor)."""
+
+    @abstractmethod
+    def generate(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        progress: Callable[[int, int], None],
+    ) -> list[Completion]:
+        """One completion a request, in order.
+
+        Must leave the global random states as they were.
+
+        Args:
+            progress: called with (requests done, requests in all) now and then.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees the engine."""

@@ -1,0 +1,143 @@
+"""Sampling with transformers' own `generate`: needs nothing installed and no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.samplers.base import Sampler
+from stapo_pl.types import Completion, Decoding, Request
+
+
+class TransformersSampler(Sampler):
+    """Batched sampling from a full replica of the policy.
+
+    Args:
+        batch_size: sequences that are decoded at a time.
+
+    Raises:
+        ConfigError: a batch size below 1.
+    """
+
+    def __init__(self, batch_size: int = 256) -> None:
+        if batch_size < 1:
+            raise ConfigError(f"sampler.batch_size must be at least 1, got {batch_size}")
+        self.batch_size = batch_size
+
+    def build(self, config, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
+        with torch.random.fork_rng():
+            self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        self.model.to(device).eval().requires_grad_(False)
+        self.pad_token_id, self.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        own = dict(self.model.named_parameters())
+        for name, tensor in weights:
+            own.pop(name).copy_(tensor)
+        if own:
+            raise ValueError(f"the policy sent no weights for {', '.join(sorted(own))}")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        progress: Callable[[int, int], None],
+    ) -> list[Completion]:
+        # Prompts of like length together, so that little padding is computed on.
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
+        completions: dict[int, Completion] = {}
+        for start in range(0, len(order), self.batch_size):
+            progress(start, len(order))
+            chosen = order[start : start + self.batch_size]
+            batch = self._generate_batch([requests[i] for i in chosen], decoding)
+            completions.update(zip(chosen, batch, strict=True))
+        return [completions[i] for i in range(len(requests))]
+
+    def close(self) -> None:
+        self.model = None
+
+    def _generate_batch(self, requests: Sequence[Request], decoding: Decoding) -> list[Completion]:
+        longest = max(len(request.prompt_ids) for request in requests)
+        device = self.model.device
+        ids_BL = torch.full((len(requests), longest), self.pad_token_id, device=device)
+        attention_mask_BL = torch.zeros_like(ids_BL)
+        for row, request in enumerate(requests):
+            start = longest - len(request.prompt_ids)
+            ids_BL[row, start:] = torch.tensor(request.prompt_ids, device=device)
+            attention_mask_BL[row, start:] = 1
+        draw = _SeededDraw([request.seed for request in requests], decoding, device)
+        tokens_BL = self.model.generate(
+            input_ids=ids_BL,
+            attention_mask=attention_mask_BL,
+            generation_config=GenerationConfig(
+                do_sample=False,  # the draw is made in the processor; what is left to do is to take its choice
+                max_new_tokens=decoding.max_new_tokens,
+                eos_token_id=self.eos_token_id,
+                pad_token_id=self.pad_token_id,
+            ),
+            logits_processor=LogitsProcessorList([draw]),
+        )[:, longest:]
+        rows = zip(tokens_BL.tolist(), torch.stack(draw.logprobs, 1).tolist(), strict=True)
+        return [self._completion(tokens, logprobs) for tokens, logprobs in rows]
+
+    def _completion(self, tokens: list[int], logprobs: list[float]) -> Completion:
+        truncated = self.eos_token_id not in tokens
+        length = len(tokens) if truncated else tokens.index(self.eos_token_id) + 1
+        return Completion(tokens[:length], logprobs[:length], truncated)
+
+
+class _SeededDraw(LogitsProcessor):
+    """Draws each row's token by a random number of its own, so that a response does not depend on its batch.
+
+    Token t of a request is where the cumulative distribution crosses the t-th number of a generator seeded with the
+    request's seed. The processor returns scores that allow only that token.
+    """
+
+    def __init__(self, seeds: list[int], decoding: Decoding, device: torch.device) -> None:
+        self.logprobs: list[Tensor] = []
+        self.greedy = decoding.temperature == 0
+        uniforms = [
+            torch.rand(
+                decoding.max_new_tokens,
+                generator=torch.Generator().manual_seed(seed),
+                dtype=torch.float64,
+            )
+            for seed in seeds
+        ]
+        self.uniforms_LB = torch.stack(uniforms, 1).to(device)
+        self.warpers = LogitsProcessorList()
+        if not self.greedy:
+            if decoding.temperature != 1:
+                self.warpers.append(TemperatureLogitsWarper(decoding.temperature))
+            if decoding.top_k:
+                self.warpers.append(TopKLogitsWarper(decoding.top_k))
+            if decoding.top_p < 1:
+                self.warpers.append(TopPLogitsWarper(decoding.top_p))
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        logp_BV = self.warpers(input_ids, scores.float()).log_softmax(-1)
+        if self.greedy:
+            choice_B1 = logp_BV.argmax(-1, keepdim=True)
+        else:
+            cumulative_BV = logp_BV.double().exp().cumsum(-1)
+            target_B1 = self.uniforms_LB[len(self.logprobs), :, None] * cumulative_BV[:, -1:]
+            # right=True steps over tokens of probability 0.
+            choice_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
+            choice_B1.clamp_(max=scores.shape[-1] - 1)
+        self.logprobs.append(logp_BV.gather(-1, choice_B1)[:, 0])
+        return torch.full_like(scores, -torch.inf).scatter(-1, choice_B1, 0.0)

@@ -1,0 +1,25 @@
+"""Counter-based randomness: every random choice is a function of what it is for, so nothing has to be saved."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+
+
+def seed_for(*key: int | str) -> int:
+    """A 56-bit seed from a key, such as (run seed, "rollout", prompt position, sample).
+
+    A hash, never base + i: engines derive the seeds of their own children by adding to what they are given.
+    """
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
+
+
+def reseed(*key: int | str) -> None:
+    """Seeds the global generators of random, numpy and torch."""
+    seed = seed_for(*key)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

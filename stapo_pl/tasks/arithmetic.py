@@ -1,0 +1,87 @@
+"""Worked multi-step arithmetic, generated: the task of a first run, which needs no download."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.rewards.base import Score
+from stapo_pl.rewards.exact import exact_boxed
+from stapo_pl.tasks.base import Problem, Task
+
+# Of every eight expressions one is for validation; the expression itself decides, so the two sets cannot meet.
+_VALIDATION_SHARE = 8
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A chain of additions and subtractions, worked from left to right, all values within 0..99.
+
+    Example:
+        >>> Expression((47, 38, -26)).question, Expression((47, 38, -26)).answer
+        ('Compute 47+38-26.', 59)
+    """
+
+    terms: tuple[int, ...]
+
+    @property
+    def question(self) -> str:
+        return f"Compute {self.terms[0]}{''.join(f'{term:+d}' for term in self.terms[1:])}."
+
+    @property
+    def answer(self) -> int:
+        return sum(self.terms)
+
+    @property
+    def is_validation(self) -> bool:
+        return hashlib.blake2b(self.question.encode(), digest_size=1).digest()[0] % _VALIDATION_SHARE == 0
+
+
+def expressions(rng: random.Random, steps: int) -> Iterator[Expression]:
+    """An endless stream of expressions with `steps` operations; additions and subtractions are equally likely."""
+    while True:
+        terms = [rng.randint(10, 89)]
+        for _ in range(steps):
+            total = sum(terms)
+            can_add, can_subtract = total <= 89, total >= 20
+            add = rng.random() < 0.5 if can_add and can_subtract else can_add
+            terms.append(rng.randint(10, 99 - total) if add else -rng.randint(10, total - 10))
+        yield Expression(tuple(terms))
+
+
+class Arithmetic(Task):
+    r"""`Compute 47+38-26.`, answered by a worked solution that ends in `\boxed{59}`.
+
+    Args:
+        steps: operations in an expression.
+        train_size: number of training problems.
+        validation_size: number of validation problems; no expression is in both sets.
+        seed: of the generator. The default gives the sets that the shipped policy was made for.
+    """
+
+    def __init__(self, steps: int = 3, train_size: int = 16384, validation_size: int = 256, seed: int = 0) -> None:
+        for name, value in (("steps", steps), ("train_size", train_size), ("validation_size", validation_size)):
+            if value < 1:
+                raise ConfigError(f"task.{name} must be at least 1, got {value}")
+        self.steps, self.seed = steps, seed
+        self.train_size, self.validation_size = train_size, validation_size
+
+    def train_problems(self) -> list[Problem]:
+        return self._problems(self.train_size, validation=False)
+
+    def validation_problems(self) -> list[Problem]:
+        return self._problems(self.validation_size, validation=True)
+
+    def score(self, response: str, problem: Problem) -> Score:
+        return exact_boxed(response, problem.answer)
+
+    def _problems(self, size: int, validation: bool) -> list[Problem]:
+        stream = expressions(random.Random(self.seed), self.steps)
+        return [
+            Problem([{"role": "user", "content": e.question}], str(e.answer), "arithmetic")
+            for e in islice((e for e in stream if e.is_validation is validation), size)
+        ]

@@ -1,0 +1,176 @@
+"""Pure tensor mathematics on response tokens: statistics of the policy's output, quantiles, weights."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stapo_pl.types import TokenStatistics
+from stapo_pl.world import World
+
+Aggregation = Literal[
+    "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
+]
+
+# Elements of the largest [tokens, vocabulary] block that exists at a time: 128 MiB in fp32.
+_CHUNK_ELEMENTS = 2**25
+
+
+class _ChunkedStatistics(torch.autograd.Function):
+    """Log-probability, entropy and collision probability in chunks of tokens, recomputed in backward.
+
+    With p = softmax(z), H its entropy and c = sum p^2, the gradients with respect to the logits z are
+    onehot(y) - p, -p (log p + H) and 2 p (p - c).
+    """
+
+    @staticmethod
+    def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens):
+        ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
+        ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
+        dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
+        logprobs_T, entropy_T, collision_T = hidden_TD.new_empty(3, len(targets_T), dtype=dtype)
+        for rows in _chunks(len(targets_T), chunk_tokens):
+            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
+            logprobs_T[rows] = logp.gather(-1, targets_T[rows, None])[:, 0]
+            entropy_T[rows] = torch.special.entr(p).sum(-1)
+            collision_T[rows] = p.square().sum(-1)
+        return logprobs_T, entropy_T, collision_T
+
+    @staticmethod
+    def backward(ctx, grad_logprobs_T, grad_entropy_T, grad_collision_T):
+        hidden_TD, weight_VD, bias_V, targets_T = ctx.saved_tensors
+        grad_hidden_TD = torch.empty_like(hidden_TD) if ctx.needs_input_grad[0] else None
+        # Accumulated over chunks, so kept in the wider type.
+        wide = torch.promote_types(weight_VD.dtype, torch.float32)
+        grad_weight_VD = (
+            torch.zeros_like(weight_VD, dtype=wide) if ctx.needs_input_grad[1] else None
+        )
+        grad_bias_V = (
+            torch.zeros_like(bias_V, dtype=wide)
+            if bias_V is not None and ctx.needs_input_grad[2]
+            else None
+        )
+        for rows in _chunks(len(targets_T), ctx.chunk_tokens):
+            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
+            entropy_terms = torch.special.entr(p)  # -p log p, and 0 where p is 0
+            entropy = entropy_terms.sum(-1, keepdim=True)
+            collision = p.square().sum(-1, keepdim=True)
+            g_logprob, g_entropy, g_collision = (
+                g[rows, None] for g in (grad_logprobs_T, grad_entropy_T, grad_collision_T)
+            )
+            grad = g_entropy * (entropy_terms - p * entropy)
+            grad += 2 * g_collision * p * (p - collision)
+            grad -= g_logprob * p
+            grad.scatter_add_(-1, targets_T[rows, None], g_logprob)
+            grad = (grad / ctx.temperature).to(hidden_TD.dtype)
+            if grad_hidden_TD is not None:
+                grad_hidden_TD[rows] = grad @ weight_VD
+            if grad_weight_VD is not None:
+                grad_weight_VD += grad.T @ hidden_TD[rows]
+            if grad_bias_V is not None:
+                grad_bias_V += grad.sum(0)
+        if grad_weight_VD is not None:
+            grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
+        if grad_bias_V is not None:
+            grad_bias_V = grad_bias_V.to(bias_V.dtype)
+        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None
+
+
+def _chunks(total: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def _distribution(hidden_TD, weight_VD, bias_V, temperature) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and probabilities [T, V], at least in fp32."""
+    logits = F.linear(hidden_TD, weight_VD, bias_V)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    logp = logits.log_softmax(-1)
+    return logp, logp.exp()
+
+
+def token_statistics(
+    hidden_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    *,
+    bias_V: Tensor | None = None,
+    temperature: float = 1.0,
+    chunk_tokens: int | None = None,
+) -> TokenStatistics:
+    """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
+
+    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default as many as fit
+    into 128 MiB of fp32), and again in backward.
+
+    Args:
+        hidden_TD: last hidden states at the positions that predict the tokens.
+        weight_VD: the language-model head.
+        targets_T: the tokens.
+    """
+    if torch.is_autocast_enabled(hidden_TD.device.type):
+        dtype = torch.get_autocast_dtype(hidden_TD.device.type)
+        hidden_TD, weight_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
+        bias_V = None if bias_V is None else bias_V.to(dtype)
+    chunk_tokens = chunk_tokens or max(1, _CHUNK_ELEMENTS // len(weight_VD))
+    with torch.autocast(hidden_TD.device.type, enabled=False):
+        return TokenStatistics(
+            *_ChunkedStatistics.apply(
+                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens
+            )
+        )
+
+
+def quantile(values_N: Tensor, q: float) -> Tensor:
+    """The q-quantile by linear interpolation, as `torch.quantile`, which refuses more than 2^24 elements."""
+    ordered = values_N.sort().values
+    position = q * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return torch.lerp(ordered[below], ordered[above], position - below)
+
+
+def sequence_counts(mask_T: Tensor, sequence_T: Tensor) -> Tensor:
+    """Number of true entries of `mask_T` in each sequence, [1 + largest sequence number]."""
+    return torch.bincount(sequence_T, weights=mask_T.double())
+
+
+def token_weights(
+    mask_T: Tensor,
+    sequence_T: Tensor,
+    aggregation: Aggregation,
+    world: World,
+    *,
+    counted_T: Tensor | None = None,
+    max_new_tokens: int | None = None,
+) -> Tensor:
+    """Weights that turn `sum_t w_t l_t` into an aggregation over the mini-batch on all ranks.
+
+    - token-mean: `m / sum(c)` (DAPO, 2503.14476)
+    - seq-mean-token-mean: `m / (|y_i| N)`, |y_i| and N counting c (GRPO, 2402.03300)
+    - seq-mean-token-sum: `m / N`
+    - seq-mean-token-sum-norm: `m / (N L_max)`, N counting every sequence (Dr. GRPO, 2503.20783)
+
+    Args:
+        mask_T: m, the tokens whose loss counts.
+        sequence_T: the sequence of each token.
+        counted_T: c, the tokens that the denominator counts; by default those of the mask.
+        max_new_tokens: L_max.
+
+    Returns:
+        Weights in float64; all zero where nothing is counted.
+    """
+    counted_T = mask_T if counted_T is None else counted_T
+    mask = mask_T.double()
+    if aggregation == "token-mean":
+        return mask / world.sum(counted_T.sum()).clamp(min=1)
+    norm = aggregation == "seq-mean-token-sum-norm"
+    counts = sequence_counts(torch.ones_like(mask_T) if norm else counted_T, sequence_T)
+    sequences = world.sum((counts > 0).sum()).clamp(min=1)
+    if norm:
+        return mask / (sequences * max_new_tokens)
+    if aggregation == "seq-mean-token-sum":
+        return mask / sequences
+    return mask / (counts[sequence_T].clamp(min=1) * sequences)

@@ -1,0 +1,176 @@
+"""The carriers that pass between the steps of a run, and the legend of shape suffixes.
+
+A tensor's name ends in its shape:
+
+    P  prompts of a rollout            G  responses of a prompt (its group)
+    B  sequences (prompt + response)   L  padded length of a sequence
+    T  response tokens of B sequences, laid end to end: no prompt, no padding, no token the policy did not write
+    V  vocabulary                      D  hidden size
+
+Losses, selections and metrics see only T and the sequence that each token belongs to, so how sequences were
+padded, packed, ordered or cut into micro-batches cannot change them.
+
+Carriers are plain dataclasses, not frozen: Lightning's device transfer rebuilds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from stapo_pl.tasks.base import Problem
+
+
+@dataclass
+class Prompt:
+    """A problem, ready for a sampler."""
+
+    token_ids: list[int]
+    """The rendered prompt."""
+    problem: Problem
+    """Where it came from; the task judges responses against it."""
+    position: int
+    """Number of the prompt in the stream of all prompts of the run; every random choice is keyed by it."""
+
+
+@dataclass
+class Request:
+    """One response to sample."""
+
+    prompt_ids: list[int]
+    seed: int
+    """All of the response's randomness; equal requests to equal weights give equal responses."""
+
+
+@dataclass
+class Decoding:
+    """The distribution that responses are drawn from."""
+
+    max_new_tokens: int
+    """Longest response, end-of-sequence token included."""
+    temperature: float = 1.0
+    """Logits are divided by it; 0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: the most likely tokens that together have at least this probability. 1 keeps all."""
+    top_k: int = 0
+    """Only the k most likely tokens. 0 keeps all."""
+
+
+@dataclass
+class Completion:
+    """What a sampler gives back for a request."""
+
+    token_ids: list[int]
+    """The response, with its end-of-sequence token if it has one."""
+    logprobs: list[float]
+    """Log-probability of every token under the distribution it was drawn from (greedy: at temperature 1)."""
+    truncated: bool
+    """True if the length limit ended it, not an end-of-sequence token."""
+
+
+@dataclass
+class Trajectory:
+    """One scored response: what a rollout consists of."""
+
+    prompt: Prompt
+    completion: Completion
+    text: str
+    """The response, decoded."""
+    reward: float
+    """The shaped reward, from which advantages are made."""
+    correct: bool
+    """Whether the answer is right, whatever the reward was shaped to."""
+    response_mask: list[bool]
+    """True for the tokens that teach: those the policy wrote, none in a response that is filtered out."""
+    advantages: Tensor
+    """[number of response tokens], gaps included."""
+
+    def __len__(self) -> int:
+        """Tokens of prompt and response."""
+        return len(self.prompt.token_ids) + len(self.completion.token_ids)
+
+
+@dataclass
+class TokenStatistics:
+    """What one forward pass says about each response token, under softmax(logits / rollout temperature)."""
+
+    logprobs_T: Tensor
+    """Log-probability of the token."""
+    entropy_T: Tensor
+    """Entropy of the distribution that it was drawn from, in nats."""
+    collision_T: Tensor
+    """Collision probability: the sum of squared probabilities of that distribution."""
+
+    @staticmethod
+    def cat(parts: Sequence[TokenStatistics]) -> TokenStatistics:
+        return TokenStatistics(
+            *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(TokenStatistics))
+        )
+
+
+@dataclass
+class Tokens:
+    """What an objective knows of each response token besides the current policy's statistics."""
+
+    token_ids_T: Tensor
+    sequence_T: Tensor
+    """Number of the sequence within its mini-batch (on this rank). A micro-batch holds whole sequences."""
+    advantages_T: Tensor
+    sampler_logprobs_T: Tensor
+    """Log-probabilities as the sampler reported them."""
+    old_logprobs_T: Tensor | None = None
+    """Log-probabilities under the policy that made the rollout, from the trainer's scoring pass."""
+    reference_logprobs_T: Tensor | None = None
+    """Log-probabilities under the reference policy, where something needs them."""
+    weights_T: Tensor | None = None
+    """Weight of the token's surrogate loss in the mini-batch; 0 where the token is silenced."""
+    regularizer_weights_T: Tensor | None = None
+    """Weight of the token's KL and entropy terms: as if no token had been silenced."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids_T)
+
+    def split(self, sizes: Sequence[int]) -> list[Tokens]:
+        """Cuts into consecutive runs of the given sizes."""
+        columns = {
+            f.name: value.split(list(sizes))
+            for f in fields(self)
+            if (value := getattr(self, f.name)) is not None
+        }
+        return [replace(self, **{k: v[i] for k, v in columns.items()}) for i in range(len(sizes))]
+
+    @staticmethod
+    def cat(parts: Sequence[Tokens]) -> Tokens:
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Tokens)}
+        return Tokens(**{k: None if v[0] is None else torch.cat(v) for k, v in columns.items()})
+
+
+@dataclass
+class MicroBatch:
+    """One forward and backward pass: right-padded sequences and their response tokens."""
+
+    input_ids_BL: Tensor
+    predictor_T: Tensor
+    """Index into [B * L] of the position whose output predicts the token."""
+    tokens: Tokens
+    temperature: float
+    """Of the rollout; all statistics are taken at it."""
+    version: int = 0
+    """The optimizer step that the rollout was sampled at."""
+    mini_batch: int = 0
+    """Number of the mini-batch within its rollout. At its update, global_step - version == mini_batch."""
+    empty: bool = False
+    """True if the whole mini-batch, on all ranks, has no token that teaches: its optimizer step is skipped."""
+
+
+@dataclass
+class ValidationBatch:
+    """Verdicts on validation prompts."""
+
+    greedy_correct_P: Tensor
+    """Whether the greedy response is right."""
+    correct_PG: Tensor
+    """Whether each sampled response is right."""

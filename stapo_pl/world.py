@@ -1,0 +1,49 @@
+"""Reductions over all data-parallel ranks. One process is a world of its own."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class World:
+    """The ranks that share a mini-batch. With several, every call is collective: all ranks must make it.
+
+    Without an initialised `torch.distributed` it is the identity.
+    """
+
+    @property
+    def size(self) -> int:
+        return dist.get_world_size() if dist.is_initialized() else 1
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank() if dist.is_initialized() else 0
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Elementwise sum over ranks; `x` has the same shape on each."""
+        return self._reduce(x, dist.ReduceOp.SUM)
+
+    def max(self, x: Tensor) -> Tensor:
+        """Elementwise maximum over ranks; `x` has the same shape on each."""
+        return self._reduce(x, dist.ReduceOp.MAX)
+
+    def gather(self, x_N: Tensor) -> Tensor:
+        """Concatenation in rank order of one-dimensional tensors whose lengths may differ."""
+        if self.size == 1:
+            return x_N
+        lengths = [torch.zeros((), dtype=torch.long, device=x_N.device) for _ in range(self.size)]
+        dist.all_gather(lengths, torch.tensor(len(x_N), device=x_N.device))
+        longest = int(max(lengths))
+        padded = torch.cat([x_N, x_N.new_zeros(longest - len(x_N))])
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)])
+
+    def _reduce(self, x: Tensor, operation: dist.ReduceOp) -> Tensor:
+        if self.size == 1:
+            return x
+        x = x.clone()
+        dist.all_reduce(x, operation)
+        return x

@@ -1,0 +1,78 @@
+"""Callbacks for the resume tests: one writes down every micro-batch's loss, the other kills the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import lightning as L
+
+from stapo_pl import checkpoint
+
+
+class Record(L.Callback):
+    """Appends `epoch batch loss` to a file, the loss to the last bit."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def write(self, *words) -> None:
+        with open(self.file, "a") as file:
+            print(*words, file=file)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.write(trainer.current_epoch, batch_idx, outputs["loss"].item().hex())
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        values = (float(trainer.callback_metrics[f"val/{k}"]).hex() for k in ("accuracy", "pass_at_k"))
+        self.write("validation", trainer.global_step, *values)
+
+
+class Kill(L.Callback):
+    """SIGKILL in the third rollout, at a chosen moment."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def setup(self, trainer, pl_module, stage) -> None:
+        def now() -> bool:
+            return trainer.current_epoch == 2 and not trainer.validating
+
+        if self.moment == "during a rollout":
+            engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
+            generate = engine.generate
+
+            def killed(requests, *args):
+                completions = generate(requests[: len(requests) // 2 if now() else None], *args)
+                if now():
+                    die()
+                return completions
+
+            engine.generate = killed
+        if self.moment == "while a checkpoint is written":
+            save = checkpoint.TorchCheckpointIO.save_checkpoint
+
+            def cut_short(io, content, path, storage_options=None):
+                save(io, content, path, storage_options)
+                if now():
+                    os.truncate(path, os.path.getsize(path) // 2)
+                    die()
+
+            checkpoint.TorchCheckpointIO.save_checkpoint = cut_short
+        if self.moment == "right after a checkpoint":
+            replace = checkpoint.os.replace
+
+            def replaced(source, target):
+                replace(source, target)
+                if now():
+                    die()
+
+            checkpoint.os.replace = replaced
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.moment == "between micro-batches" and trainer.current_epoch == 2 and batch_idx == 3:
+            die()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,97 @@
+"""The command line: one line for every mistake, before anything heavy is done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import CONFIGS
+
+from stapo_pl.overrides import OverrideError, expand
+
+FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
+
+
+def fit(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, FIT, *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("objectiv=stapo", "objectiv: no such key; did you mean objective?"),
+        ("objective=stapoo", "did you mean stapo?"),
+        ("objective.tau_q=1", "tau_q: no such key; did you mean tau_p?"),
+        ("trainer.max_epoch=3", "trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),
+        ("data.group_sise=4", "data.group_sise: no such key; did you mean data.group_size?"),
+        ("objective.tau_p=high", "Got value: high"),
+        ("objective.tau_p=2", "tau_p must lie between 0 and 1, got 2.0"),
+        ("objective.quantile=75", "quantile must lie between 0 and 1, got 75.0"),
+        ("data.group_size=1", "data.group_size must be at least 2, got 1"),
+        ("data.prompts_per_mini_batch=48", "does not divide data.prompts_per_rollout=64"),
+        ("data.temperature=0", "data.temperature must be greater than 0"),
+        ("model.path=/nowhere", "model.path=/nowhere: no such folder"),
+        ("ckpt_path=last", "there is no checkpoint in"),
+        ("ckpt_path=/nowhere.ckpt", "no such checkpoint"),
+        ("trainer.max_steps=10", "set trainer.max_epochs"),
+        ("trainer.precision=bf16-true", "trainer.precision=bf16-true is not supported"),
+        ("sampler=vlm", "sampler=vlm: no such file"),
+        ("stapo", "stapo: expected key=value or --flag"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(word, message, tmp_path):
+    start = time.perf_counter()
+    result = fit(word, f"run.logs={tmp_path}")
+    assert result.returncode == 2
+    assert message in result.stderr.splitlines()[-1], result.stderr
+    assert "Traceback" not in result.stderr and not result.stdout
+    assert time.perf_counter() - start < 20  # 10 s on an idle machine
+
+
+def test_late_checks_come_before_training(tmp_path):
+    logs = f"run.logs={tmp_path}"
+    result = fit("data.max_prompt_tokens=5", logs)
+    assert result.returncode == 2
+    assert "16384 of 16384 training prompts are longer than data.max_prompt_tokens=5" in result.stderr
+    result = fit("data.max_new_tokens=9000", logs)
+    assert result.returncode == 2 and "exceeds the 8192 positions of the model by 840" in result.stderr
+    result = fit("trainer.accumulate_grad_batches=1000", logs)
+    assert result.returncode == 2 and "more micro-batches than there are samples" in result.stderr
+
+
+def test_an_unwritable_logs_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    result = fit(f"run.logs={tmp_path / 'file'}")
+    assert result.returncode == 2 and "cannot write to" in result.stderr.splitlines()[-1]
+
+
+def test_print_config_shows_the_resolved_tree(tmp_path):
+    result = fit("objective=stapo", "objective.tau_p=0.001", "--print_config")
+    assert result.returncode == 0 and "tau_p: 0.001" in result.stdout
+
+
+def test_expand():
+    words = ["trainer.max_epochs=3", "objective=grpo", "task.steps=2", "--data.group_size", "4", "-h"]
+    assert expand(words, CONFIGS) == [
+        f"--model.objective={CONFIGS / 'objective' / 'grpo.yaml'}",
+        "--trainer.max_epochs=3",
+        "--data.task.steps=2",
+        "--data.group_size",
+        "4",
+        "-h",
+    ]
+
+
+def test_the_value_of_a_spaced_flag_is_left_alone():
+    assert expand(["--run.name", "lr=3"], CONFIGS) == ["--run.name", "lr=3"]
+
+
+def test_a_file_of_ones_own(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.touch()
+    assert expand([f"objective={mine}"], CONFIGS) == [f"--model.objective={mine}"]
+    with pytest.raises(OverrideError, match="no such file"):
+        expand([f"objective={tmp_path / 'other.yaml'}"], CONFIGS)

@@ -1,0 +1,87 @@
+"""Every YAML in configs/ builds what it names, and lists every argument."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIGS, OBJECTIVES, build_objective
+from datasets import Dataset
+from test_tasks import verl_row
+
+from stapo_pl import objectives
+from stapo_pl.cli import StapoCLI
+from stapo_pl.objectives import DynamicSampling
+from stapo_pl.overrides import GROUPS, expand
+
+GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]
+
+
+def build(words: list[str], folder: Path) -> StapoCLI:
+    return StapoCLI(expand([f"run.logs={folder}", *words], CONFIGS), CONFIGS)
+
+
+@pytest.mark.parametrize("path", GROUP_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_yaml_builds(path, tmp_path):
+    words = [f"{path.parent.name}={path.stem}"]
+    if path.stem == "verl_parquet":
+        file = tmp_path / "rows.parquet"
+        Dataset.from_list([verl_row("1+1?", "2")]).to_parquet(file)
+        words.append(f"task.path={file}")
+    cli = build(words, tmp_path)
+    config = yaml.safe_load(path.read_text())
+    built = {
+        "objective": lambda: cli.model.objective,
+        "sampler": lambda: cli.config_init.sampler.engine,
+        "task": lambda: cli.datamodule.task,
+    }[path.parent.name]()
+    spec = config.get("task", config)
+    assert f"{type(built).__name__}" == spec["class_path"].rpartition(".")[2]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objective_yamls_list_every_argument_and_build_it(name):
+    config = yaml.safe_load((CONFIGS / "objective" / f"{name}.yaml").read_text())
+    cls = getattr(objectives, config["class_path"].rpartition(".")[2])
+    assert set(config["init_args"]) == set(inspect.signature(cls).parameters)
+    objective = build_objective(name)
+    for key, value in config["init_args"].items():
+        if key == "dynamic_sampling" and value is not None:
+            value = DynamicSampling(**value)
+        assert getattr(objective, key) == value
+
+
+def test_every_group_folder_is_known():
+    assert {path.parent.name for path in GROUP_FILES} <= set(GROUPS)
+
+
+def test_defaults_build(tmp_path):
+    cli = build([], tmp_path)
+    assert type(cli.model.objective).__name__ == "STAPO"
+    assert cli.folder == tmp_path / "stapo-arithmetic-seed0" / "version_0"
+
+
+def test_a_selection_goes_on_any_objective_in_one_word(tmp_path):
+    cli = build(["objective=grpo", "objective.selection=S2T", "objective.selection.tau_p=0.01"], tmp_path)
+    assert type(cli.model.objective).__name__ == "GRPO"
+    assert cli.model.objective.selection == objectives.S2T(tau_p=0.01)
+
+
+def test_switching_objectives_keeps_no_value_of_the_other(tmp_path):
+    cli = build(["objective=dapo", "objective=grpo"], tmp_path)
+    assert cli.model.objective == objectives.GRPO()
+
+
+def test_values_win_over_files_whatever_the_order(tmp_path):
+    cli = build(["objective.tau_p=0.001", "objective=stapo"], tmp_path)
+    assert cli.model.objective.tau_p == 0.001
+
+
+def test_interpolation_and_flags(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data:\n  prompts_per_rollout: 16\n  prompts_per_mini_batch: ${data.prompts_per_rollout}\n")
+    cli = build([f"--config={file}", "--data.group_size", "4", "seed_everything=7"], tmp_path)
+    assert cli.datamodule.prompts_per_mini_batch == 16
+    assert (cli.datamodule.group_size, cli.datamodule.seed) == (4, 7)

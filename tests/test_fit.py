@@ -1,0 +1,223 @@
+"""Whole runs, small, by the command line's words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from conftest import CONFIGS, OBJECTIVES
+from datasets import Dataset
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_tasks import verl_row
+
+from stapo_pl.cli import StapoCLI
+from stapo_pl.errors import TrainingError
+from stapo_pl.overrides import expand
+
+SMALL = [
+    "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4", "trainer.max_epochs=2",
+    "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1", "data.validation.samples=2",
+]  # fmt: skip
+FEW_PROBLEMS = ("task.validation_size=8", "task.train_size=64")
+
+
+def make(tmp_path: Path, *words: str, task: tuple[str, ...] = FEW_PROBLEMS) -> StapoCLI:
+    return StapoCLI(expand([*SMALL, f"run.logs={tmp_path}", *task, *words], CONFIGS), CONFIGS)
+
+
+def fit(cli: StapoCLI, *callbacks: L.Callback) -> StapoCLI:
+    cli.trainer.callbacks += callbacks
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
+    return cli
+
+
+def scalars(cli: StapoCLI) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(cli.folder))
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+PER_STEP = """loss entropy grad_norm silenced_fraction rare_fraction clip_fraction_low clip_fraction_high ratio_max
+kl_old kl_reference lr""".split()
+PER_ROLLOUT = """reward/mean reward/std reward/zero_signal_groups rollout/length_mean rollout/truncated_fraction
+rollout/sampler_gap time/rollout_s time/score_s time/update_s throughput/samples_per_s
+throughput/tokens_per_s""".split()
+
+
+def test_curves_and_table(tmp_path, capsys):
+    cli = fit(make(tmp_path, "objective=stapo", "objective.kl_coef=0.01"))
+    curves = scalars(cli)
+    for name in PER_STEP:
+        assert [step for step, _ in curves[f"policy/{name}"]] == [0, 1, 2, 3], name
+    for name in PER_ROLLOUT:
+        assert len(curves[name]) == 2, name
+    for name in ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k"):
+        assert len(curves[name]) == 3 and curves[name][0][0] == 0, name
+    assert all(math.isfinite(value) for curve in curves.values() for _, value in curve)
+    # The first update of a rollout is on-policy, and the reference is the policy at first.
+    assert curves["policy/ratio_max"][0][1] == 1 and curves["policy/kl_old"][0][1] == 0
+    assert curves["policy/kl_reference"][0][1] == 0 < curves["policy/kl_reference"][3][1]
+    assert curves["policy/lr"][3][1] == pytest.approx(cli.model.optimizer([torch.ones(1)]).defaults["lr"] * 0.3)
+    assert all(gap < 1e-3 for _, gap in curves["rollout/sampler_gap"])
+    output = capsys.readouterr().out
+    for text in (
+        "8 prompts x 4 responses = 32 samples", "val/accuracy_greedy", "val/accuracy ", "reward/mean",
+        "policy/entropy", "policy/grad_norm", "policy/silenced_fraction", "throughput/samples_per_s",
+        f"tensorboard --logdir {cli.folder}", "4 optimizer steps",
+    ):  # fmt: skip
+        assert text in output, text
+    events = EventAccumulator(str(cli.folder))
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert "config/text_summary" in tags and "completions/text_summary" in tags
+    assert "tau_p" in (cli.folder / "config.yaml").read_text()
+    assert (cli.folder / "checkpoints" / "rollout-00001.ckpt").is_file()
+    # The reference is in no checkpoint.
+    state = torch.load(cli.folder / "checkpoints" / "rollout-00001.ckpt", weights_only=False)
+    assert all(name.startswith("policy.model.") for name in state["state_dict"])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_trains(tmp_path, name):
+    cli = make(tmp_path, f"objective={name}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=9")
+    before = load_weights(cli)
+    fit(cli)
+    assert any(not torch.equal(a, b) for a, b in zip(before, cli.model.policy.parameters(), strict=True))
+
+
+def load_weights(cli: StapoCLI) -> list[torch.Tensor]:
+    cli.model.configure_model()
+    return [p.detach().clone() for p in cli.model.policy.parameters()]
+
+
+class WatchWeights(L.Callback):
+    """Compares what the sampler samples from with what the optimizer made."""
+
+    def __init__(self):
+        self.after_step: list[torch.Tensor] = []
+        self.sampled_from: list[torch.Tensor] = []
+
+    def setup(self, trainer, pl_module, stage):
+        engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
+        generate = engine.generate
+
+        def watched(requests, decoding, progress):
+            if not trainer.validating:
+                self.sampled_from.append(flat(engine.model))
+            return generate(requests, decoding, progress)
+
+        engine.generate = watched
+
+    def on_train_start(self, trainer, pl_module):
+        self.after_step.append(flat(pl_module.policy.model))
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        if (trainer.fit_loop.epoch_loop.batch_progress.current.ready) % 2 == 0:
+            self.after_step.append(flat(pl_module.policy.model))
+
+
+def flat(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+
+
+def test_a_rollout_uses_the_weights_after_the_last_step_of_the_one_before(tmp_path):
+    watch = WatchWeights()
+    fit(make(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=9", "model.warmup_steps=0"), watch)
+    assert len(watch.sampled_from) == 3 and len(watch.after_step) == 1 + 3 * 2
+    for rollout, weights in enumerate(watch.sampled_from):
+        assert torch.equal(weights, watch.after_step[2 * rollout])
+    assert not torch.equal(watch.sampled_from[1], watch.after_step[1])
+
+
+def test_a_stale_micro_batch_is_refused(tmp_path):
+    cli = make(tmp_path)
+
+    class Stale(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            batch.version -= 1
+
+    with pytest.raises(AssertionError, match="stale micro-batch"):
+        fit(cli, Stale())
+
+
+@pytest.mark.parametrize("statistic", ["loss", "grad_norm"])
+def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path, statistic):
+    cli = make(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=9")
+
+    class Poison(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 3:
+                self.weights = flat(pl_module.policy.model)
+                if statistic == "loss":
+                    batch.tokens.weights_T[0] = torch.nan
+
+        def on_after_backward(self, trainer, pl_module):
+            if trainer.global_step == 3 and statistic == "grad_norm":
+                next(pl_module.policy.parameters()).grad[0, 0] = torch.inf
+
+    poison = Poison()
+    with pytest.raises(TrainingError, match=f"step 3: policy/{statistic} is (nan|inf)"):
+        fit(cli, poison)
+    assert torch.equal(flat(cli.model.policy.model), poison.weights)
+
+
+def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
+    """Weight decay and momentum would move the policy even where the gradient is zero."""
+    cli = make(
+        tmp_path, "objective=dapo", "objective.dynamic_sampling.max_rounds=1", "trainer.max_epochs=2",
+        "model.optimizer.weight_decay=0.5", "model.warmup_steps=0", "trainer.check_val_every_n_epoch=9",
+    )  # fmt: skip
+    watch = WatchWeights()
+    score = cli.datamodule.task.score
+    rounds = iter(range(10**6))
+
+    def first_rollout_only(response, problem):
+        verdict = score(response, problem)
+        # 32 responses a rollout (and 8 + 16 in the validation before); the second rollout has only right answers.
+        verdict.correct |= next(rounds) >= 32 + 24
+        return verdict
+
+    cli.datamodule.task.score = first_rollout_only
+    fit(cli, watch)
+    assert not torch.equal(watch.after_step[2], watch.after_step[0])
+    assert torch.equal(watch.after_step[4], watch.after_step[2])
+    assert cli.trainer.global_step == 4 and cli.model.skipped_steps == 2
+
+
+def test_epochs_per_rollout(tmp_path):
+    cli = fit(make(tmp_path, "data.epochs_per_rollout=2", "trainer.max_epochs=1"))
+    assert cli.trainer.global_step == 4
+
+
+def test_schedules(tmp_path):
+    words = ("model.warmup_steps=1", "trainer.check_val_every_n_epoch=9")
+    peak = make(tmp_path).model.optimizer([torch.ones(1)]).defaults["lr"]
+    shape = {"constant": [0, 1, 1, 1], "linear": [0, 1, 2 / 3, 1 / 3], "cosine": [0, 1, 0.75, 0.25]}
+    for name, expected in shape.items():
+        cli = fit(make(tmp_path, f"model.lr_schedule={name}", *words))
+        rates = [value / peak for _, value in scalars(cli)["policy/lr"]]
+        assert rates == pytest.approx(expected), name
+
+
+def test_verl_rows_run_the_whole_path(tmp_path):
+    file = tmp_path / "rows.parquet"
+    rows = [verl_row(f"What is {i}+{i}?", str(2 * i)) for i in range(30)]
+    Dataset.from_list([*rows, verl_row("x" * 2000, "1")]).to_parquet(file)
+    task = ("task=verl_parquet", f"task.path={file}", "task.validation_size=4")
+    cli = fit(make(tmp_path, "data.max_new_tokens=16", task=task))
+    assert cli.trainer.global_step == 4
+    assert cli.datamodule.dropped_prompts == {"training": 1, "validation": 0}
+    assert "dropped     1 training prompts longer than 1024 tokens" in cli.datamodule.describe()
+
+
+def test_runs_are_equal_whatever_came_before(tmp_path):
+    """The same seed gives the same run, in a process that has drawn other random numbers."""
+    first = scalars(fit(make(tmp_path)))["policy/loss"]
+    torch.rand(17)
+    assert scalars(fit(make(tmp_path)))["policy/loss"] == first
+    assert scalars(fit(make(tmp_path, "seed_everything=1")))["policy/loss"] != first

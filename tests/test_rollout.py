@@ -1,0 +1,182 @@
+"""From prompts to groups, mini-batches and micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import trajectory
+
+from stapo_pl.errors import TrainingError
+from stapo_pl.objectives import DAPO, GRPO, DynamicSampling
+from stapo_pl.prompts import PromptStream
+from stapo_pl.rollout import (
+    balance,
+    collate,
+    make_rollout,
+    micro_batches,
+    mini_batches,
+    overlong_punishment,
+    sample_groups,
+)
+from stapo_pl.tasks import Arithmetic, Problem
+from stapo_pl.types import Completion, Decoding, Prompt
+from stapo_pl.world import World
+
+PROMPTS = [Prompt([i], Problem([], str(i)), i) for i in range(50)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 10])
+def test_balance_uses_every_sequence_once_and_evens_out_tokens(generator, count):
+    lengths = torch.randint(10, 100, (64,), generator=generator).tolist()
+    runs = balance(lengths, count)
+    assert sorted(i for run in runs for i in run) == list(range(64))
+    totals = [sum(lengths[i] for i in run) for run in runs]
+    assert max(totals) - min(totals) <= 2 * max(lengths)
+
+
+def test_balance_leaves_no_run_empty():
+    assert [len(run) for run in balance([1000, 1, 1, 1], 4)] == [1, 1, 1, 1]
+    assert [len(run) for run in balance([5, 5, 5], 5)].count(1) == 3
+    assert balance([], 2) == [[], []]
+
+
+def test_collate_lays_response_tokens_end_to_end():
+    batch = collate(
+        [
+            trajectory([2, 3], [4, 5, 6], advantage=1.0, mask=[True, False, True]),
+            trajectory([7], [8], advantage=-1.0),
+        ],
+        first_sequence=5,
+        pad_token_id=0,
+        temperature=1.0,
+    )
+    assert batch.input_ids_BL.tolist() == [[2, 3, 4, 5, 6], [7, 8, 0, 0, 0]]
+    assert batch.tokens.token_ids_T.tolist() == [4, 6, 8]
+    assert batch.predictor_T.tolist() == [1, 3, 5]
+    assert batch.tokens.sequence_T.tolist() == [5, 5, 6]
+    assert batch.tokens.advantages_T.tolist() == [1, 1, -1]
+
+
+def test_micro_batches_of_a_mini_batch_without_samples_are_passes_that_teach_nothing():
+    for micro in micro_batches([], 3, pad_token_id=0, temperature=1.0):
+        assert micro.input_ids_BL.shape == (1, 1) and len(micro.tokens) == 0
+
+
+def test_sequences_are_numbered_through_the_mini_batch():
+    trajectories = [trajectory([1], [2] * n) for n in (3, 9, 4, 1)]
+    numbers = torch.cat([m.tokens.sequence_T for m in micro_batches(trajectories, 3, 0, 1.0)])
+    assert numbers.unique().tolist() == [0, 1, 2, 3]
+
+
+def test_overlong_punishment():
+    # Equation 13 of DAPO with L_max 100 and L_cache 20.
+    lengths = (1, 80, 85, 90, 100)
+    assert [overlong_punishment(n, 100, 0.2) for n in lengths] == [0, 0, -0.25, -0.5, -1]
+    assert overlong_punishment(100, 100, 0.0) == 0
+
+
+def groups_with(correct: dict[int, list[bool]]):
+    """A stand-in for sampling: which responses to the prompt at a position are right."""
+
+    def sample(prompts):
+        return [
+            [trajectory([1], [2], correct=c, position=p.position) for c in correct[p.position]]
+            for p in prompts
+        ]
+
+    return sample
+
+
+def rollout_of(correct: dict[int, list[bool]], wanted: int, **dynamic):
+    objective = DAPO(dynamic_sampling=DynamicSampling(**dynamic)) if dynamic else GRPO()
+    stream = PromptStream(PROMPTS, seed=0)
+    return make_rollout(
+        stream, 0, wanted, groups_with(correct), objective, World(), torch.device("cpu")
+    )
+
+
+MIXED, RIGHT, WRONG = [True, False], [True, True], [False, False]
+
+
+def test_without_dynamic_sampling_every_group_is_kept():
+    rollout = rollout_of({0: RIGHT, 1: WRONG, 2: MIXED, 3: MIXED}, 4)
+    assert len(rollout.groups) == 4 and rollout.positions == [0, 1, 2, 3] and rollout.cursor == 4
+
+
+def test_dynamic_sampling_refills_with_mixed_groups_and_counts_the_rest():
+    kinds = [RIGHT, MIXED, WRONG, MIXED, MIXED, RIGHT, MIXED, MIXED]
+    rollout = rollout_of(dict(enumerate(kinds)), 4, max_rounds=5)
+    assert [g[0].prompt.position for g in rollout.groups] == [1, 3, 4, 6]
+    assert rollout.positions == [0, 1, 2, 3]
+    assert (rollout.rounds, rollout.cursor) == (2, 8)
+    assert (rollout.discarded_groups, rollout.surplus_groups) == (3, 1)
+    assert len(rollout.sampled) == 8
+
+
+def test_exhausted_dynamic_sampling_raises_or_trains_on_what_there_is():
+    kinds = {i: MIXED if i == 2 else RIGHT for i in range(8)}
+    with pytest.raises(TrainingError, match="found 1 mixed groups of the 4 needed in 2 rounds"):
+        rollout_of(kinds, 4, max_rounds=2, on_exhausted="raise")
+    rollout = rollout_of(kinds, 4, max_rounds=2, on_exhausted="train")
+    assert [len(batch) for batch in mini_batches(rollout, 4, 2)] == [2, 0]
+
+
+def test_what_there_is_spreads_over_the_mini_batches():
+    kinds = {i: MIXED if i < 4 else RIGHT for i in range(16)}
+    rollout = rollout_of(kinds, 8, max_rounds=2, on_exhausted="train")
+    assert [len(batch) for batch in mini_batches(rollout, 8, 4)] == [2, 2, 2, 2]
+
+
+def test_groups_are_mixed_by_correctness_not_by_reward():
+    def sample(prompts):
+        rewards = {0: (1.0, 0.5), 1: (1.0, 1.0)}
+        return [
+            [
+                trajectory([1], [2], correct=c, reward=r)
+                for c, r in zip((True, p.position == 0), rewards[p.position], strict=True)
+            ]
+            for p in prompts
+        ]
+
+    objective = DAPO(dynamic_sampling=DynamicSampling(max_rounds=1))
+    rollout = make_rollout(
+        PromptStream(PROMPTS, 0), 0, 2, sample, objective, World(), torch.device("cpu")
+    )
+    # Position 0 has two rewards but only right answers; position 1 the other way round.
+    assert [group[0].reward for group in rollout.groups] == [1.0]
+    assert rollout.discarded_groups == 1
+
+
+class WordTokenizer:
+    """Decodes a token as its number."""
+
+    def batch_decode(self, rows, skip_special_tokens):
+        return [" ".join(map(str, row)) for row in rows]
+
+
+def sampled(objective, truncated: bool, length: int):
+    def generate(requests, decoding):
+        assert len({r.seed for r in requests}) == len(requests)
+        return [Completion([7] * length, [-0.1] * length, truncated) for _ in requests]
+
+    return sample_groups(
+        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), task=Arithmetic(), objective=objective,
+        tokenizer=WordTokenizer(), seed_key=(0,),
+    )  # fmt: skip
+
+
+def test_overlong_responses_are_punished_or_filtered():
+    (group, _) = sampled(GRPO(overlong_buffer=0.2), truncated=True, length=90)
+    assert [t.reward for t in group] == [-0.5, -0.5] and all(group[0].response_mask)
+    (group, _) = sampled(GRPO(overlong_filtering=True), truncated=True, length=100)
+    assert not any(group[0].response_mask)
+    assert len(collate(group, 0, 0, 1.0).tokens) == 0
+
+
+def test_prompt_stream_passes_over_all_prompts_before_it_repeats_one():
+    stream = PromptStream(PROMPTS, seed=3)
+    first = [stream[i].problem.answer for i in range(50)]
+    second = [stream[i].problem.answer for i in range(50, 100)]
+    assert sorted(first) == sorted(second) and first != second
+    assert [stream[i].problem.answer for i in range(50)] == first
+    assert stream[73].position == 73
