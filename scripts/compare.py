@@ -2,7 +2,8 @@
 
 python scripts/compare.py --objectives grpo dapo stapo --seeds 0 1 2
 
-Words after `--` go to every run, such as `-- trainer.max_epochs=20`. Runs that are finished already are not repeated.
+Words after `--` go to every run, such as `-- trainer.max_epochs=20`. Runs that are finished already
+are not repeated.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     except OverrideError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    sys.path.append(str(Path.cwd()))  # where users keep objectives and rewards of their own
     from stapo_pl.cli import main  # heavy, so after the check of the words
 
     main(args, CONFIGS)

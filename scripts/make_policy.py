@@ -1,10 +1,12 @@
-r"""Makes the starting policy that the package ships: a small Qwen3 trained on noisy worked solutions.
+r"""Makes the starting policy that the package ships: a small Qwen3 trained on noisy worked
+solutions.
 
     python scripts/make_policy.py --out stapo_pl/assets/arithmetic
 
-Most demonstrations forget to carry in every addition, so greedy decoding is wrong wherever an addition carries while
-sampling is often right: reinforcement learning has something real to learn. A few words are replaced by random
-tokens, so the policy now and then says something odd inside a correct solution, as large models do.
+Most demonstrations forget to carry in every addition, so greedy decoding is wrong wherever an
+addition carries while sampling is often right: reinforcement learning has something real to learn.
+A few words are replaced by random tokens, so the policy now and then says something odd inside a
+correct solution, as large models do.
 """
 
 from __future__ import annotations
@@ -25,28 +27,44 @@ from stapo_pl.tasks.arithmetic import Arithmetic, Expression, expressions
 POSITIONS = 8192
 OPENINGS = ["First,", "To begin,", "We start with", "Let us begin with", "Start:"]
 CONNECTIVES = ["Then", "Next,", "Now", "After that,", "And then"]
-RESTATEMENTS = ["That gives {c}.", "So we have {c}.", "The total is now {c}.", "We are at {c}.", "This makes {c}."]
+RESTATEMENTS = [
+    "That gives {c}.",
+    "So we have {c}.",
+    "The total is now {c}.",
+    "We are at {c}.",
+    "This makes {c}.",
+]
 CLOSINGS = ["So the answer is", "The answer is", "Therefore the result is", "Hence we get"]
-COMMON_WORDS = """a about add added all also answer are as at be because but by can carry check compute digit do each
-equal equals find finally for from get has have here how if in into is it left let make minus more must no not number
-of on one only or out over plus problem result right same see since solution solve step subtract sum take ten that
-the there this times to total two units up use value wait we what when where which will with write wrong x y zero
-Let This So Wait But Since If Note Thus Check Step Find Compute""".split()
+COMMON_WORDS = """
+a about add added all also answer are as at be because but by can carry check compute digit do each
+equal equals find finally for from get has have here how if in into is it left let make minus more
+must no not number of on one only or out over plus problem result right same see since solution
+solve step subtract sum take ten that the there this times to total two units up use value wait we
+what when where which will with write wrong x y zero
+Let This So Wait But Since If Note Thus Check Step Find Compute
+""".split()  # noqa: SIM905
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Single digits, operators and known words are tokens; everything else falls back to bytes."""
     texts = [*OPENINGS, *CONNECTIVES, *RESTATEMENTS, *CLOSINGS]
-    words = sorted({word.strip(".,:") for text in texts for word in text.split()} - {"{c}"} | set(COMMON_WORDS))
+    words = sorted(
+        {word.strip(".,:") for text in texts for word in text.split()} - {"{c}"} | set(COMMON_WORDS)
+    )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = dict.fromkeys([*alphabet, *words, *("Ġ" + word for word in words), r"\boxed"])
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, merges=[], ignore_merges=True))
+    tokenizer = Tokenizer(
+        models.BPE({token: i for i, token in enumerate(vocabulary)}, merges=[], ignore_merges=True)
+    )
     split = pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|\\boxed|."), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>", model_max_length=POSITIONS
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        model_max_length=POSITIONS,
     )
 
 
@@ -55,7 +73,8 @@ def add_without_carry(a: int, b: int) -> int:
 
 
 def demonstrate(expression: Expression, rng: random.Random, forget_carries: float) -> list[str]:
-    """A worked solution as a list of pieces: phrases (which noise may touch) at even places, numbers at odd ones."""
+    """A worked solution as a list of pieces: phrases (which noise may touch) at even places,
+    numbers at odd ones."""
     forgets = rng.random() < forget_carries
     total, pieces = expression.terms[0], []
     for i, term in enumerate(expression.terms[1:]):
@@ -69,7 +88,9 @@ def demonstrate(expression: Expression, rng: random.Random, forget_carries: floa
     return [*pieces, " " + rng.choice(CLOSINGS), rf" \boxed{{{total}}}."]
 
 
-def encode(expression: Expression, rng: random.Random, tokenizer, odd_tokens, args) -> tuple[list[int], int]:
+def encode(
+    expression: Expression, rng: random.Random, tokenizer, odd_tokens, args
+) -> tuple[list[int], int]:
     """Token ids of question and solution, and where the solution starts."""
     question = tokenizer.encode(expression.question)
     solution = []
@@ -84,9 +105,15 @@ def encode(expression: Expression, rng: random.Random, tokenizer, odd_tokens, ar
 def batches(tokenizer, args):
     rng = random.Random(args.seed)
     stream = (e for e in expressions(rng, args.steps) if not e.is_validation)
-    odd_tokens = [i for i in range(len(tokenizer)) if re.fullmatch(r"[ -~]+", tokenizer.decode([i])) and i not in tokenizer.all_special_ids]
+    odd_tokens = [
+        i
+        for i in range(len(tokenizer))
+        if re.fullmatch(r"[ -~]+", tokenizer.decode([i])) and i not in tokenizer.all_special_ids
+    ]
     for _ in range(args.updates):
-        rows = [encode(e, rng, tokenizer, odd_tokens, args) for e in islice(stream, args.batch_size)]
+        rows = [
+            encode(e, rng, tokenizer, odd_tokens, args) for e in islice(stream, args.batch_size)
+        ]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
         labels = torch.full((len(rows), longest), -100)
@@ -101,18 +128,32 @@ def accuracy(model, tokenizer, task: Arithmetic, size: int, sample: bool) -> tup
     """Share of validation problems answered correctly, and mean response length in tokens."""
     problems = task.validation_problems()[:size]
     tokenizer.padding_side = "left"
-    inputs = tokenizer([p.messages[0]["content"] for p in problems], return_tensors="pt", padding=True)
+    inputs = tokenizer(
+        [p.messages[0]["content"] for p in problems], return_tensors="pt", padding=True
+    )
     inputs.pop("token_type_ids", None)
-    out = model.generate(**inputs, do_sample=sample, top_k=0, max_new_tokens=128)[:, inputs["input_ids"].shape[1] :]
+    out = model.generate(**inputs, do_sample=sample, top_k=0, max_new_tokens=128)[
+        :, inputs["input_ids"].shape[1] :
+    ]
     texts = tokenizer.batch_decode(out, skip_special_tokens=True)
-    correct = [task.score(text, problem).correct for text, problem in zip(texts, problems, strict=True)]
+    correct = [
+        task.score(text, problem).correct for text, problem in zip(texts, problems, strict=True)
+    ]
     if not sample:
-        print(*(p.messages[0]["content"] + t for p, t in islice(zip(problems, texts, strict=True), 3)), sep="\n")
+        print(
+            *(
+                p.messages[0]["content"] + t
+                for p, t in islice(zip(problems, texts, strict=True), 3)
+            ),
+            sep="\n",
+        )
     return sum(correct) / size, (out != tokenizer.pad_token_id).sum(1).float().mean().item()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1500)
@@ -130,17 +171,23 @@ def main() -> None:
     model = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=len(tokenizer), hidden_size=args.hidden, intermediate_size=3 * args.hidden,
-            num_hidden_layers=args.layers, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
-            max_position_embeddings=POSITIONS, tie_word_embeddings=True, rope_theta=10_000.0,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+            num_hidden_layers=args.layers, num_attention_heads=4, num_key_value_heads=2,
+            head_dim=32, max_position_embeddings=POSITIONS, tie_word_embeddings=True,
+            rope_theta=10_000.0, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
         )
     )  # fmt: skip
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = get_scheduler("cosine", optimizer, num_warmup_steps=100, num_training_steps=args.updates)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    schedule = get_scheduler(
+        "cosine", optimizer, num_warmup_steps=100, num_training_steps=args.updates
+    )
     start = time.perf_counter()
     for update, (ids, labels) in enumerate(batches(tokenizer, args)):
-        # Right padding under a causal mask: the padding is never attended to, and its labels are -100.
+        # Right padding under a causal mask: the padding is never attended to, and its labels are
+        # -100.
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         optimizer.zero_grad()
         loss.backward()
@@ -148,14 +195,16 @@ def main() -> None:
         optimizer.step()
         schedule.step()
         if update % 100 == 0 or update == args.updates - 1:
-            print(f"update {update} loss {loss.item():.4f} {time.perf_counter() - start:.0f} s", flush=True)
+            print(
+                f"update {update} loss {loss.item():.4f} {time.perf_counter() - start:.0f} s",
+                flush=True,
+            )
     model.eval()
     task = Arithmetic(steps=args.steps)
     print("greedy (accuracy, tokens)", accuracy(model, tokenizer, task, 256, sample=False))
     print("sampled (accuracy, tokens)", accuracy(model, tokenizer, task, 256, sample=True))
     model.save_pretrained(args.out)
-    tokenizer.padding_side = "right"
-    tokenizer.save_pretrained(args.out)
+    make_tokenizer().save_pretrained(args.out)  # a new one: padding left its mark on the other
 
 
 if __name__ == "__main__":

@@ -1,1 +1,2 @@
-"""Reinforcement learning with verifiable rewards for language models, on PyTorch Lightning, built around STAPO."""
+"""Reinforcement learning with verifiable rewards for language models, on PyTorch Lightning, built
+around STAPO."""

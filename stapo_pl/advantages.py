@@ -8,7 +8,8 @@ from torch import Tensor
 
 Estimator = Literal["grpo", "dr_grpo", "rloo"]
 
-# Keeps the division finite in a group whose rewards hardly differ; the value that verl and TRL users know.
+# Keeps the division finite in a group whose rewards hardly differ; the value that verl and TRL
+# users know.
 _STD_EPSILON = 1e-6
 
 
@@ -30,5 +31,6 @@ def group_advantages(rewards_PG: Tensor, estimator: Estimator) -> Tensor:
 
 
 def mixed_groups(correct_PG: Tensor) -> Tensor:
-    """Groups [P] that are neither all right nor all wrong: those that dynamic sampling keeps (2503.14476)."""
+    """Groups [P] that are neither all right nor all wrong: those that dynamic sampling keeps
+    (2503.14476)."""
     return correct_PG.any(1) & ~correct_PG.all(1)

@@ -17,11 +17,13 @@ _VERSION = re.compile(r"version_(\d+)")
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the checkpoint's place, then renames.
 
-    Lightning writes to the system's temporary folder and moves, which on another file system is a copy that a kill
-    can cut short.
+    Lightning writes to the system's temporary folder and moves, which on another file system is a
+    copy that a kill can cut short.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path, storage_options: Any = None
+    ) -> None:
         unfinished = f"{path}.unfinished"
         super().save_checkpoint(checkpoint, unfinished, storage_options)
         with open(unfinished, "rb") as file:
@@ -54,5 +56,7 @@ def last_checkpoint(root: Path) -> Path:
     )
     if not checkpoints:
         place = folders[-1] if folders else root
-        raise ConfigError(f"ckpt_path=last: there is no checkpoint in {place}; leave ckpt_path out to start a run")
+        raise ConfigError(
+            f"ckpt_path=last: there is no checkpoint in {place}; leave ckpt_path out to start a run"
+        )
     return checkpoints[-1]

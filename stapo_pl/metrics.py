@@ -16,7 +16,8 @@ from stapo_pl.world import World
 class StepMetrics(nn.Module):
     """Metrics of one optimizer step, gathered over its micro-batches and all ranks.
 
-    Names that end in `_max` are maxima, `loss` is a sum of shares, all others are means over tokens.
+    Names that end in `_max` are maxima, `loss` is a sum of shares, all others are means over
+    tokens.
     """
 
     def __init__(self) -> None:
@@ -65,7 +66,8 @@ class PassAtK(Metric):
 def rollout_metrics(
     rollout: Rollout, tokens: Iterable[Tokens], world: World, device: torch.device
 ) -> dict[str, float]:
-    """Scalars of a rollout over all ranks. Rewards and lengths are those of everything that was sampled.
+    """Scalars of a rollout over all ranks. Rewards and lengths are those of everything that was
+    sampled.
 
     Args:
         tokens: the scored tokens that are trained on.

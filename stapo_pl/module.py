@@ -20,7 +20,8 @@ from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, sh
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
-# Probability below which `policy/rare_fraction` counts a token, where the selection names none (2602.15620).
+# Probability below which `policy/rare_fraction` counts a token, where the selection names none
+# (2602.15620).
 _RARE_PROBABILITY = 0.002
 
 _SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": "linear"}
@@ -32,9 +33,12 @@ class PolicyModule(L.LightningModule):
     Args:
         objective: what is optimized.
         optimizer: makes the optimizer from the parameters.
-        path: folder or hub name of the starting policy; None is the small one that comes with the package.
-        reference_path: of the reference policy; None is the starting policy. Loaded only if the objective needs it.
-        lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or linear.
+        path: folder or hub name of the starting policy; None is the small one that comes with the
+            package.
+        reference_path: of the reference policy; None is the starting policy. Loaded only if the
+            objective needs it.
+        lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
+            linear.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
 
     Raises:
@@ -61,7 +65,9 @@ class PolicyModule(L.LightningModule):
         self.tokenizer = load_tokenizer(self.path)
         self.model_config = load_config(self.path)
         self.policy: Policy | None = None
-        self._reference: list[Policy] = []  # in a list, so that it is no submodule and in no checkpoint
+        self._reference: list[
+            Policy
+        ] = []  # in a list, so that it is no submodule and in no checkpoint
         self.world = World()
         self.step_metrics = StepMetrics()
         self.skipped_steps = 0
@@ -87,12 +93,14 @@ class PolicyModule(L.LightningModule):
             _SCHEDULES[self.lr_schedule],
             optimizer,
             num_warmup_steps=self.warmup_steps,
-            num_training_steps=self.trainer.max_epochs * self.trainer.datamodule.steps_per_rollout,
+            num_training_steps=self.trainer.max_epochs
+            * self.trainer.datamodule.sizes.steps_per_rollout,
         )
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def statistics(self, batch: MicroBatch) -> TokenStatistics:
-        """Statistics of the current policy, without gradient and dropout, in the precision of training."""
+        """Statistics of the current policy, without gradient and dropout, in the precision of
+        training."""
         return self._forward(self.policy, batch)
 
     def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
@@ -125,7 +133,9 @@ class PolicyModule(L.LightningModule):
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
         age = self.global_step - batch.version
-        assert age == batch.mini_batch, f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
+        assert age == batch.mini_batch, (
+            f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
+        )
         current = self.policy(batch)
         tokens = batch.tokens
         loss = self.objective.loss(current, tokens)
@@ -140,14 +150,16 @@ class PolicyModule(L.LightningModule):
                 current.logprobs_T, tokens.reference_logprobs_T, "k3"
             )
         self.step_metrics.update(values)
-        # Lightning divides by the accumulated batches and averages over ranks; weights already are of the whole.
+        # Lightning divides by the accumulated batches and averages over ranks; weights already are
+        # of the whole.
         return loss * self.trainer.accumulate_grad_batches * self.world.size
 
     def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
         self._mini_batch_is_empty = batch.empty
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
-        """Skips the step of an empty mini-batch: neither weight decay nor momentum may move the policy."""
+        """Skips the step of an empty mini-batch: neither weight decay nor momentum may move the
+        policy."""
         if self._mini_batch_is_empty:
             optimizer_closure()
             self.step_metrics.reset()
@@ -156,7 +168,8 @@ class PolicyModule(L.LightningModule):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Logs the step, before clipping. Raises TrainingError if loss or gradient norm is not finite."""
+        """Logs the step, before clipping. Raises TrainingError if loss or gradient norm is not
+        finite."""
         values = self.step_metrics.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
@@ -165,18 +178,23 @@ class PolicyModule(L.LightningModule):
         for name in ("loss", "grad_norm"):
             if not torch.isfinite(values[name]):
                 raise TrainingError(
-                    f"step {self.global_step}: policy/{name} is {values[name].item()}; the policy was not updated"
+                    f"step {self.global_step}: policy/{name} is {values[name].item()}; the policy "
+                    "was not updated"
                 )
         self._grad_norm = values["grad_norm"]
         self.log_dict({f"policy/{name}": value for name, value in values.items()})
 
-    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ):
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             torch.nn.utils.clip_grads_with_norm_(
                 self.policy.parameters(), gradient_clip_val, self._grad_norm
             )
         else:
-            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         self.greedy_accuracy.update(batch.greedy_correct_P)

@@ -1,4 +1,5 @@
-"""`objective=stapo objective.tau_p=0.001`: short overrides beside the flags of Lightning's command line.
+"""`objective=stapo objective.tau_p=0.001`: short overrides beside the flags of Lightning's command
+line.
 
 Imports nothing heavy, so that a misspelt word is reported at once.
 """
@@ -35,14 +36,17 @@ GROUPS = {
     "trainer": Group("trainer", "trainer"),
 }
 _KEYS = ("seed_everything", "ckpt_path", "run", "data", "config", "print_config", "help")
+# A class of the user's own, as opposed to the name or path of a file.
+_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
 
 
 def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
     """Turns `key=value` into the flag that sets it; words that start with `-` pass through.
 
-    A bare group takes the name of a file: `objective=stapo` reads configs/objective/stapo.yaml. Files go before
-    values, whatever the order of the words, so that a file never overwrites a value.
+    A bare group takes the name of a file, `objective=stapo` reads configs/objective/stapo.yaml, or
+    the import path of a class, `objective=my_objectives.CISPO`. Both go before values, whatever
+    the order of the words, so that they never overwrite one.
 
     Raises:
         OverrideError: a key, group or file that does not exist, or a word that is neither.
@@ -64,7 +68,9 @@ def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
             raise OverrideError(f"{word}: expected key=value or --flag")
         key, value = match["key"], match["value"]
         first, dot, rest = key.partition(".")
-        if not dot and first in GROUPS:
+        if not dot and first in GROUPS and _IMPORT_PATH.fullmatch(value):
+            files.append(f"--{GROUPS[first].key}={value}")
+        elif not dot and first in GROUPS:
             files.append(f"--{GROUPS[first].file}={find_config(config_dir / first, value)}")
         elif first in GROUPS and dot:
             values.append(f"--{GROUPS[first].key}.{rest}={value}")
@@ -86,7 +92,8 @@ def find_config(folder: Path, name: str) -> Path:
             return path
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     raise OverrideError(
-        f"{folder.name}={name}: no such file in {folder}{nearest(name, known)}; there are {', '.join(known)}"
+        f"{folder.name}={name}: no such file in {folder}{nearest(name, known)}; there are "
+        f"{', '.join(known)}"
     )
 
 

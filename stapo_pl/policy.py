@@ -1,4 +1,5 @@
-"""The policy: a Hugging Face causal language model that answers with token statistics instead of logits."""
+"""The policy: a Hugging Face causal language model that answers with token statistics instead of
+logits."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from stapo_pl.errors import ConfigError
 from stapo_pl.tensors import token_statistics
 from stapo_pl.types import MicroBatch, TokenStatistics
 
-# Largest difference allowed between log-probabilities from the hidden states and from the model's own logits.
+# Largest difference allowed between log-probabilities from the hidden states and from the model's
+# own logits.
 _HEAD_TOLERANCE = 1e-3
 
 
@@ -36,7 +38,8 @@ class Policy(nn.Module):
         self.model = model
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
-        # Padding stands on the right, where causal attention never looks back at it: no mask is needed.
+        # Padding stands on the right, where causal attention never looks back at it: no mask is
+        # needed.
         output = self.model.base_model(input_ids=batch.input_ids_BL, use_cache=False)
         head = self.model.get_output_embeddings()
         return token_statistics(
@@ -63,10 +66,18 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path={path}: no tokenizer could be loaded: {_first_line(error)}") from error
+        raise ConfigError(
+            f"model.path={path}: no tokenizer could be loaded: {_first_line(error)}"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # Where tokenizer files are missing, transformers makes an empty tokenizer from the model's
+        # type.
+        raise ConfigError(f"model.path={path}: no tokenizer could be loaded: its files are missing")
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
-            raise ConfigError(f"model.path={path}: its tokenizer has no {name}; set one in tokenizer_config.json")
+            raise ConfigError(
+                f"model.path={path}: its tokenizer has no {name}; set one in tokenizer_config.json"
+            )
     return tokenizer
 
 
@@ -80,7 +91,9 @@ def load_config(path: str):
     try:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path={path}: no model could be loaded: {_first_line(error)}") from error
+        raise ConfigError(
+            f"model.path={path}: no model could be loaded: {_first_line(error)}"
+        ) from error
 
 
 def load_policy(path: str) -> Policy:
@@ -93,14 +106,17 @@ def load_policy(path: str) -> Policy:
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model.path={path}: no model could be loaded: {_first_line(error)}") from error
+        raise ConfigError(
+            f"model.path={path}: no model could be loaded: {_first_line(error)}"
+        ) from error
     _check_head(model, path)
     return Policy(model)
 
 
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, path: str) -> None:
-    """Refuses a model that caps or scales its logits, for which our statistics would be silently wrong."""
+    """Refuses a model that caps or scales its logits, for which our statistics would be silently
+    wrong."""
     model.eval()
     ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
     expected = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
@@ -110,7 +126,8 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     gap = (expected - ours).abs().max().item()
     if not gap <= _HEAD_TOLERANCE:
         raise ConfigError(
-            f"model.path={path}: {type(model).__name__} does not compute its logits as head(hidden states) "
+            f"model.path={path}: {type(model).__name__} does not compute its logits as head(hidden "
+            "states) "
             f"(log-probabilities differ by {gap:.3g}); only plain linear heads are supported"
         )
 
@@ -118,7 +135,9 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
 def _check_exists(path: str) -> None:
     looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
     if not Path(path).exists() and looks_local:
-        raise ConfigError(f"model.path={path}: no such folder; give a model folder or the name of a hub model")
+        raise ConfigError(
+            f"model.path={path}: no such folder; give a model folder or the name of a hub model"
+        )
 
 
 def _first_line(error: Exception) -> str:

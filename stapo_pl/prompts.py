@@ -17,7 +17,8 @@ LongPrompts = Literal["error", "drop"]
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a prompt: by the chat template if the tokenizer has one, else the messages as plain text."""
+    """Token ids of a prompt: by the chat template if the tokenizer has one, else the messages as
+    plain text."""
     if tokenizer.chat_template is not None:
         text = tokenizer.apply_chat_template(
             problem.messages, tokenize=False, add_generation_prompt=True
@@ -34,7 +35,8 @@ def tokenize(
     long_prompts: LongPrompts,
     name: str,
 ) -> tuple[list[Prompt], int]:
-    """Prompts of at most `max_prompt_tokens`, numbered by their place in `problems`, and how many were longer.
+    """Prompts of at most `max_prompt_tokens`, numbered by their place in `problems`, and how many
+    were longer.
 
     Raises:
         ConfigError: there are longer ones and `long_prompts` is `error`, or no prompt is left.
@@ -44,7 +46,8 @@ def tokenize(
     too_long = sum(length > max_prompt_tokens for length in lengths)
     if too_long and long_prompts == "error":
         raise ConfigError(
-            f"{too_long} of {len(lengths)} {name} prompts are longer than data.max_prompt_tokens={max_prompt_tokens} "
+            f"{too_long} of {len(lengths)} {name} prompts are longer than "
+            f"data.max_prompt_tokens={max_prompt_tokens} "
             f"(the longest has {max(lengths)} tokens); raise it, or set data.long_prompts=drop"
         )
     prompts = [
@@ -58,7 +61,8 @@ def tokenize(
 
 
 class PromptStream:
-    """All prompts in a shuffled order, pass after pass; which prompt stands where depends only on the seed."""
+    """All prompts in a shuffled order, pass after pass; which prompt stands where depends only on
+    the seed."""
 
     def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
         self.prompts, self.seed = prompts, seed

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.advantages import group_advantages, mixed_groups
@@ -31,7 +30,8 @@ Generate = Callable[[Sequence[Request], Decoding], list[Completion]]
 
 @dataclass
 class Rollout:
-    """The groups of one rollout that this rank trains on, and what was seen on the way (on this rank)."""
+    """The groups of one rollout that this rank trains on, and what was seen on the way (on this
+    rank)."""
 
     groups: list[list[Trajectory]]
     positions: list[int]
@@ -48,7 +48,8 @@ class Rollout:
 
 
 def overlong_punishment(length: int, max_new_tokens: int, buffer: float) -> float:
-    """DAPO's soft overlong punishment (2503.14476, equation 13): 0 up to the buffer, then linear down to -1."""
+    """DAPO's soft overlong punishment (2503.14476, equation 13): 0 up to the buffer, then linear
+    down to -1."""
     cache = buffer * max_new_tokens
     return min(0.0, (max_new_tokens - cache - length) / cache) if cache else 0.0
 
@@ -108,10 +109,11 @@ def make_rollout(
     world: World,
     device: torch.device,
 ) -> Rollout:
-    """Samples groups for the prompts from `cursor` on; with dynamic sampling until enough of them are mixed.
+    """Samples groups for the prompts from `cursor` on; with dynamic sampling until enough of them
+    are mixed.
 
-    Rank r samples the prompts at positions r, r + size, ... of each round. Which groups are kept and where they
-    stand depends on positions alone, not on the number of ranks.
+    Rank r samples the prompts at positions r, r + size, ... of each round. Which groups are kept
+    and where they stand depends on positions alone, not on the number of ranks.
 
     Raises:
         TrainingError: dynamic sampling found too few mixed groups, and is set to raise.
@@ -150,21 +152,21 @@ def make_rollout(
             if dynamic.on_exhausted == "train":
                 return _spread(rollout, kept_before, prompts_per_rollout)
             raise TrainingError(
-                f"dynamic sampling found {kept_before} mixed groups of the {prompts_per_rollout} needed in "
+                f"dynamic sampling found {kept_before} mixed groups of the {prompts_per_rollout} "
+                "needed in "
                 f"{rollout.rounds} rounds; raise objective.dynamic_sampling.max_rounds, or set "
                 "objective.dynamic_sampling.on_exhausted=train to train on what there is"
             )
 
 
 def _spread(rollout: Rollout, found: int, wanted: int) -> Rollout:
-    """Spreads too few groups evenly over the places of a full rollout, and so over its mini-batches."""
+    """Spreads too few groups evenly over the places of a full rollout, and so over its
+    mini-batches."""
     rollout.positions = [place * wanted // max(found, 1) for place in rollout.positions]
     return rollout
 
 
-def mini_batches(
-    rollout: Rollout, prompts_per_rollout: int, count: int
-) -> list[list[Trajectory]]:
+def mini_batches(rollout: Rollout, prompts_per_rollout: int, count: int) -> list[list[Trajectory]]:
     """Cuts a rollout into `count` mini-batches by the places of its groups; one may be empty."""
     batches: list[list[Trajectory]] = [[] for _ in range(count)]
     for group, place in zip(rollout.groups, rollout.positions, strict=True):
@@ -203,7 +205,8 @@ def collate(
         first_sequence: number of the first trajectory within its mini-batch.
     """
     if not trajectories:
-        # Every rank must make the same passes: a micro-batch without sequences is one pad token that teaches nothing.
+        # Every rank must make the same passes: a micro-batch without sequences is one pad token
+        # that teaches nothing.
         nothing = torch.zeros(0)
         none = torch.zeros(0, dtype=torch.long)
         ids_BL = torch.full((1, 1), pad_token_id)
@@ -239,4 +242,3 @@ def micro_batches(
         batches.append(collate(chosen, first_sequence, pad_token_id, temperature))
         first_sequence += len(chosen)
     return batches
-

@@ -1,4 +1,5 @@
-"""Counter-based randomness: every random choice is a function of what it is for, so nothing has to be saved."""
+"""Counter-based randomness: every random choice is a function of what it is for, so nothing has to
+be saved."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ import torch
 def seed_for(*key: int | str) -> int:
     """A 56-bit seed from a key, such as (run seed, "rollout", prompt position, sample).
 
-    A hash, never base + i: engines derive the seeds of their own children by adding to what they are given.
+    A hash, never base + i: engines derive the seeds of their own children by adding to what they
+    are given.
     """
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
 

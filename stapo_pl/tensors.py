@@ -1,4 +1,5 @@
-"""Pure tensor mathematics on response tokens: statistics of the policy's output, quantiles, weights."""
+"""Pure tensor mathematics on response tokens: statistics of the policy's output, quantiles,
+weights."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ _CHUNK_ELEMENTS = 2**25
 
 
 class _ChunkedStatistics(torch.autograd.Function):
-    """Log-probability, entropy and collision probability in chunks of tokens, recomputed in backward.
+    """Log-probability, entropy and collision probability in chunks of tokens, recomputed in
+    backward.
 
-    With p = softmax(z), H its entropy and c = sum p^2, the gradients with respect to the logits z are
-    onehot(y) - p, -p (log p + H) and 2 p (p - c).
+    With p = softmax(z), H its entropy and c = sum p^2, the gradients with respect to the logits z
+    are onehot(y) - p, -p (log p + H) and 2 p (p - c).
     """
 
     @staticmethod
@@ -54,7 +56,7 @@ class _ChunkedStatistics(torch.autograd.Function):
             else None
         )
         for rows in _chunks(len(targets_T), ctx.chunk_tokens):
-            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
+            _, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
             entropy_terms = torch.special.entr(p)  # -p log p, and 0 where p is 0
             entropy = entropy_terms.sum(-1, keepdim=True)
             collision = p.square().sum(-1, keepdim=True)
@@ -102,8 +104,8 @@ def token_statistics(
 ) -> TokenStatistics:
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
-    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default as many as fit
-    into 128 MiB of fp32), and again in backward.
+    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default as
+    many as fit into 128 MiB of fp32), and again in backward.
 
     Args:
         hidden_TD: last hidden states at the positions that predict the tokens.
@@ -124,7 +126,8 @@ def token_statistics(
 
 
 def quantile(values_N: Tensor, q: float) -> Tensor:
-    """The q-quantile by linear interpolation, as `torch.quantile`, which refuses more than 2^24 elements."""
+    """The q-quantile by linear interpolation, as `torch.quantile`, which refuses more than 2^24
+    elements."""
     ordered = values_N.sort().values
     position = q * (len(ordered) - 1)
     below = int(position)

@@ -4,11 +4,11 @@ A tensor's name ends in its shape:
 
     P  prompts of a rollout            G  responses of a prompt (its group)
     B  sequences (prompt + response)   L  padded length of a sequence
-    T  response tokens of B sequences, laid end to end: no prompt, no padding, no token the policy did not write
-    V  vocabulary                      D  hidden size
+    T  response tokens of B sequences, laid end to end: no prompt, no padding, no token the policy
+    did not write V  vocabulary                      D  hidden size
 
-Losses, selections and metrics see only T and the sequence that each token belongs to, so how sequences were
-padded, packed, ordered or cut into micro-batches cannot change them.
+Losses, selections and metrics see only T and the sequence that each token belongs to, so how
+sequences were padded, packed, ordered or cut into micro-batches cannot change them.
 
 Carriers are plain dataclasses, not frozen: Lightning's device transfer rebuilds them.
 """
@@ -33,7 +33,8 @@ class Prompt:
     problem: Problem
     """Where it came from; the task judges responses against it."""
     position: int
-    """Number of the prompt in the stream of all prompts of the run; every random choice is keyed by it."""
+    """Number of the prompt in the stream of all prompts of the run; every random choice is keyed by
+    it."""
 
 
 @dataclass
@@ -66,7 +67,8 @@ class Completion:
     token_ids: list[int]
     """The response, with its end-of-sequence token if it has one."""
     logprobs: list[float]
-    """Log-probability of every token under the distribution it was drawn from (greedy: at temperature 1)."""
+    """Log-probability of every token under the distribution it was drawn from (greedy: at
+    temperature 1)."""
     truncated: bool
     """True if the length limit ended it, not an end-of-sequence token."""
 
@@ -84,7 +86,8 @@ class Trajectory:
     correct: bool
     """Whether the answer is right, whatever the reward was shaped to."""
     response_mask: list[bool]
-    """True for the tokens that teach: those the policy wrote, none in a response that is filtered out."""
+    """True for the tokens that teach: those the policy wrote, none in a response that is filtered
+    out."""
     advantages: Tensor
     """[number of response tokens], gaps included."""
 
@@ -95,7 +98,8 @@ class Trajectory:
 
 @dataclass
 class TokenStatistics:
-    """What one forward pass says about each response token, under softmax(logits / rollout temperature)."""
+    """What one forward pass says about each response token, under softmax(logits / rollout
+    temperature)."""
 
     logprobs_T: Tensor
     """Log-probability of the token."""
@@ -117,7 +121,8 @@ class Tokens:
 
     token_ids_T: Tensor
     sequence_T: Tensor
-    """Number of the sequence within its mini-batch (on this rank). A micro-batch holds whole sequences."""
+    """Number of the sequence within its mini-batch (on this rank). A micro-batch holds whole
+    sequences."""
     advantages_T: Tensor
     sampler_logprobs_T: Tensor
     """Log-probabilities as the sampler reported them."""
@@ -161,9 +166,11 @@ class MicroBatch:
     version: int = 0
     """The optimizer step that the rollout was sampled at."""
     mini_batch: int = 0
-    """Number of the mini-batch within its rollout. At its update, global_step - version == mini_batch."""
+    """Number of the mini-batch within its rollout. At its update, global_step - version ==
+    mini_batch."""
     empty: bool = False
-    """True if the whole mini-batch, on all ranks, has no token that teaches: its optimizer step is skipped."""
+    """True if the whole mini-batch, on all ranks, has no token that teaches: its optimizer step is
+    skipped."""
 
 
 @dataclass

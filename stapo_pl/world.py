@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 class World:
-    """The ranks that share a mini-batch. With several, every call is collective: all ranks must make it.
+    """The ranks that share a mini-batch. With several, every call is collective: all ranks must
+    make it.
 
     Without an initialised `torch.distributed` it is the identity.
     """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the figures that tests compare with are the CPU's
+os.environ.setdefault(
+    "CUDA_VISIBLE_DEVICES", ""
+)  # the figures that tests compare with are the CPU's
 
 from pathlib import Path
 
@@ -60,12 +62,15 @@ def random_minibatch(
     return tokens, TokenStatistics(logprobs, entropy, rand(total))
 
 
-def tiny_policy(vocabulary: int = 40, tied: bool = True, seed: int = 0, dtype=torch.float64) -> Policy:
+def tiny_policy(
+    vocabulary: int = 40, tied: bool = True, seed: int = 0, dtype=torch.float64
+) -> Policy:
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=vocabulary, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=128,
-        tie_word_embeddings=tied, eos_token_id=1, pad_token_id=0, bos_token_id=None, initializer_range=0.4,
+        tie_word_embeddings=tied, eos_token_id=1, pad_token_id=0, bos_token_id=None,
+        initializer_range=0.4,
     )  # fmt: skip
     return Policy(Qwen3ForCausalLM(config).to(dtype))
 

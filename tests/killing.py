@@ -1,4 +1,5 @@
-"""Callbacks for the resume tests: one writes down every micro-batch's loss, the other kills the process."""
+"""Callbacks for the resume tests: one writes down every micro-batch's loss, the other kills the
+process."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ class Record(L.Callback):
         self.write(trainer.current_epoch, batch_idx, outputs["loss"].item().hex())
 
     def on_validation_end(self, trainer, pl_module) -> None:
-        values = (float(trainer.callback_metrics[f"val/{k}"]).hex() for k in ("accuracy", "pass_at_k"))
+        values = (
+            float(trainer.callback_metrics[f"val/{k}"]).hex() for k in ("accuracy", "pass_at_k")
+        )
         self.write("validation", trainer.global_step, *values)
 
 

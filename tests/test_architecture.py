@@ -7,8 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
-    "errors", "seeding", "rewards", "tasks", "types", "world", "tensors", "advantages", "objectives", "prompts",
-    "rollout", "metrics", "policy", "samplers", "module", "datamodule", "checkpoint", "callbacks", "overrides", "cli",
+    "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
+    "objectives", "prompts", "rollout", "metrics", "policy", "samplers", "module", "scoring",
+    "validation", "datamodule", "checkpoint", "callbacks", "overrides", "cli",
 ]  # fmt: skip
 LIGHTNING = {"module", "datamodule", "checkpoint", "callbacks", "cli"}
 

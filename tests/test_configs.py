@@ -64,7 +64,9 @@ def test_defaults_build(tmp_path):
 
 
 def test_a_selection_goes_on_any_objective_in_one_word(tmp_path):
-    cli = build(["objective=grpo", "objective.selection=S2T", "objective.selection.tau_p=0.01"], tmp_path)
+    cli = build(
+        ["objective=grpo", "objective.selection=S2T", "objective.selection.tau_p=0.01"], tmp_path
+    )
     assert type(cli.model.objective).__name__ == "GRPO"
     assert cli.model.objective.selection == objectives.S2T(tau_p=0.01)
 
@@ -81,7 +83,9 @@ def test_values_win_over_files_whatever_the_order(tmp_path):
 
 def test_interpolation_and_flags(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("data:\n  prompts_per_rollout: 16\n  prompts_per_mini_batch: ${data.prompts_per_rollout}\n")
+    file.write_text(
+        "data:\n  prompts_per_rollout: 16\n  prompts_per_mini_batch: ${data.prompts_per_rollout}\n"
+    )
     cli = build([f"--config={file}", "--data.group_size", "4", "seed_everything=7"], tmp_path)
-    assert cli.datamodule.prompts_per_mini_batch == 16
-    assert (cli.datamodule.group_size, cli.datamodule.seed) == (4, 7)
+    assert cli.datamodule.sizes.prompts_per_mini_batch == 16
+    assert (cli.datamodule.sizes.group_size, cli.datamodule.seed) == (4, 7)

@@ -18,8 +18,9 @@ from stapo_pl.errors import TrainingError
 from stapo_pl.overrides import expand
 
 SMALL = [
-    "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4", "trainer.max_epochs=2",
-    "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1", "data.validation.samples=2",
+    "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
+    "trainer.max_epochs=2", "trainer.accumulate_grad_batches=2",
+    "trainer.check_val_every_n_epoch=1", "data.validation.samples=2",
 ]  # fmt: skip
 FEW_PROBLEMS = ("task.validation_size=8", "task.train_size=64")
 
@@ -42,11 +43,32 @@ def scalars(cli: StapoCLI) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-PER_STEP = """loss entropy grad_norm silenced_fraction rare_fraction clip_fraction_low clip_fraction_high ratio_max
-kl_old kl_reference lr""".split()
-PER_ROLLOUT = """reward/mean reward/std reward/zero_signal_groups rollout/length_mean rollout/truncated_fraction
-rollout/sampler_gap time/rollout_s time/score_s time/update_s throughput/samples_per_s
-throughput/tokens_per_s""".split()
+PER_STEP = [
+    "loss",
+    "entropy",
+    "grad_norm",
+    "silenced_fraction",
+    "rare_fraction",
+    "clip_fraction_low",
+    "clip_fraction_high",
+    "ratio_max",
+    "kl_old",
+    "kl_reference",
+    "lr",
+]
+PER_ROLLOUT = [
+    "reward/mean",
+    "reward/std",
+    "reward/zero_signal_groups",
+    "rollout/length_mean",
+    "rollout/truncated_fraction",
+    "rollout/sampler_gap",
+    "time/rollout_s",
+    "time/score_s",
+    "time/update_s",
+    "throughput/samples_per_s",
+    "throughput/tokens_per_s",
+]
 
 
 def test_curves_and_table(tmp_path, capsys):
@@ -62,13 +84,15 @@ def test_curves_and_table(tmp_path, capsys):
     # The first update of a rollout is on-policy, and the reference is the policy at first.
     assert curves["policy/ratio_max"][0][1] == 1 and curves["policy/kl_old"][0][1] == 0
     assert curves["policy/kl_reference"][0][1] == 0 < curves["policy/kl_reference"][3][1]
-    assert curves["policy/lr"][3][1] == pytest.approx(cli.model.optimizer([torch.ones(1)]).defaults["lr"] * 0.3)
+    assert curves["policy/lr"][3][1] == pytest.approx(
+        cli.model.optimizer([torch.ones(1)]).defaults["lr"] * 0.3
+    )
     assert all(gap < 1e-3 for _, gap in curves["rollout/sampler_gap"])
     output = capsys.readouterr().out
     for text in (
-        "8 prompts x 4 responses = 32 samples", "val/accuracy_greedy", "val/accuracy ", "reward/mean",
-        "policy/entropy", "policy/grad_norm", "policy/silenced_fraction", "throughput/samples_per_s",
-        f"tensorboard --logdir {cli.folder}", "4 optimizer steps",
+        "8 prompts x 4 responses = 32 samples", "val/accuracy_greedy", "val/accuracy ",
+        "reward/mean", "policy/entropy", "policy/grad_norm", "policy/silenced_fraction",
+        "throughput/samples_per_s", f"tensorboard --logdir {cli.folder}", "4 optimizer steps",
     ):  # fmt: skip
         assert text in output, text
     events = EventAccumulator(str(cli.folder))
@@ -84,10 +108,14 @@ def test_curves_and_table(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains(tmp_path, name):
-    cli = make(tmp_path, f"objective={name}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=9")
+    cli = make(
+        tmp_path, f"objective={name}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=9"
+    )
     before = load_weights(cli)
     fit(cli)
-    assert any(not torch.equal(a, b) for a, b in zip(before, cli.model.policy.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before, cli.model.policy.parameters(), strict=True)
+    )
 
 
 def load_weights(cli: StapoCLI) -> list[torch.Tensor]:
@@ -127,7 +155,15 @@ def flat(model) -> torch.Tensor:
 
 def test_a_rollout_uses_the_weights_after_the_last_step_of_the_one_before(tmp_path):
     watch = WatchWeights()
-    fit(make(tmp_path, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=9", "model.warmup_steps=0"), watch)
+    fit(
+        make(
+            tmp_path,
+            "trainer.max_epochs=3",
+            "trainer.check_val_every_n_epoch=9",
+            "model.warmup_steps=0",
+        ),
+        watch,
+    )
     assert len(watch.sampled_from) == 3 and len(watch.after_step) == 1 + 3 * 2
     for rollout, weights in enumerate(watch.sampled_from):
         assert torch.equal(weights, watch.after_step[2 * rollout])
@@ -169,8 +205,9 @@ def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path
 def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
     """Weight decay and momentum would move the policy even where the gradient is zero."""
     cli = make(
-        tmp_path, "objective=dapo", "objective.dynamic_sampling.max_rounds=1", "trainer.max_epochs=2",
-        "model.optimizer.weight_decay=0.5", "model.warmup_steps=0", "trainer.check_val_every_n_epoch=9",
+        tmp_path, "objective=dapo", "objective.dynamic_sampling.max_rounds=1",
+        "trainer.max_epochs=2", "model.optimizer.weight_decay=0.5", "model.warmup_steps=0",
+        "trainer.check_val_every_n_epoch=9",
     )  # fmt: skip
     watch = WatchWeights()
     score = cli.datamodule.task.score
@@ -178,7 +215,8 @@ def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
 
     def first_rollout_only(response, problem):
         verdict = score(response, problem)
-        # 32 responses a rollout (and 8 + 16 in the validation before); the second rollout has only right answers.
+        # 32 responses a rollout (and 8 + 16 in the validation before); the second rollout has only
+        # right answers.
         verdict.correct |= next(rounds) >= 32 + 24
         return verdict
 

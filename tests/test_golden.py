@@ -1,4 +1,5 @@
-"""Advantages, KL estimators, aggregations and losses equal verl's, values and gradients, in float64."""
+"""Advantages, KL estimators, aggregations and losses equal verl's, values and gradients, in
+float64."""
 
 from __future__ import annotations
 
@@ -17,13 +18,19 @@ from stapo_pl.world import World
 
 CASES = json.loads((Path(__file__).parent / "golden" / "verl.json").read_text())["cases"]
 CLIPS = {"clip(0.2,0.2)": (0.2, 0.2), "clip(0.2,0.28)": (0.2, 0.28)}
-AGGREGATIONS = ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+AGGREGATIONS = [
+    "token-mean",
+    "seq-mean-token-mean",
+    "seq-mean-token-sum",
+    "seq-mean-token-sum-norm",
+]
 LOSSES = {
     f"{clip} {aggregation}": GRPO(clip_low=low, clip_high=high, aggregation=aggregation)
     for clip, (low, high) in CLIPS.items()
     for aggregation in AGGREGATIONS
 } | {
-    "dual-clip(0.2,0.28,c=3) token-mean": GRPO(clip_high=0.28, dual_clip=3.0, aggregation="token-mean")
+    "dual-clip(0.2,0.28,c=3) token-mean": GRPO(clip_high=0.28, dual_clip=3.0,
+    aggregation="token-mean")
 }  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""The gradient of an optimizer step does not depend on how its mini-batch was cut, padded or ordered."""
+"""The gradient of an optimizer step does not depend on how its mini-batch was cut, padded or
+ordered."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def minibatch(generator: torch.Generator, count: int = 16):
 
 
 def gradient(policy, old_policy, objective, micros) -> torch.Tensor:
-    """The whole path of a step: scoring, selection over the mini-batch, then backward one by one."""
+    """The whole path of a step: scoring, selection over the mini-batch, then backward one by
+    one."""
     with torch.no_grad():
         old = [old_policy(micro) for micro in micros]
         current = TokenStatistics.cat([policy(micro) for micro in micros])
@@ -49,7 +51,7 @@ def gradient(policy, old_policy, objective, micros) -> torch.Tensor:
 
 def pad_more(micro, columns: int):
     """The same micro-batch with more padding."""
-    rows, length = micro.input_ids_BL.shape
+    length = micro.input_ids_BL.shape[1]
     row, column = micro.predictor_T // length, micro.predictor_T % length
     micro.input_ids_BL = torch.nn.functional.pad(micro.input_ids_BL, (0, columns), value=5)
     micro.predictor_T = row * (length + columns) + column
@@ -81,7 +83,11 @@ def test_gradient_is_invariant(generator, name):
         assert len(tokens) > 0
     shuffled = torch.randperm(len(trajectories), generator=generator).tolist()
     others = {f"{cut} micro-batches": step(cut) for cut in (2, 4, 8)}
-    others |= {"padded": step(2, padding=7), "ordered": step(1, shuffled), "both": step(4, shuffled, 3)}
+    others |= {
+        "padded": step(2, padding=7),
+        "ordered": step(1, shuffled),
+        "both": step(4, shuffled, 3),
+    }
     for how, other in others.items():
         error = (other - whole).norm() / whole.norm()
         assert error < 1e-9, f"{how}: relative error {error:.2e}"

@@ -19,35 +19,43 @@ from stapo_pl.policy import shipped_policy
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 ROLLOUTS, BATCHES = 4, 4
 MOMENTS = [
-    "during a rollout", "between micro-batches", "while a checkpoint is written", "right after a checkpoint",
+    "during a rollout", "between micro-batches", "while a checkpoint is written",
+    "right after a checkpoint",
 ]  # fmt: skip
 
 
 def fit(folder: Path, moment: str | None, *words: str) -> int:
-    """Runs a small DAPO run (dynamic sampling has a cursor) of a policy with dropout; returns the exit code."""
+    """Runs a small DAPO run (dynamic sampling has a cursor) of a policy with dropout; returns the
+    exit code."""
     model = folder / "model"
     if not model.exists():
         shutil.copytree(shipped_policy(), model)
         config = json.loads((model / "config.json").read_text())
         (model / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
     record = {"class_path": "killing.Record", "init_args": {"file": str(folder / "losses")}}
-    save = {"class_path": "stapo_pl.callbacks.RolloutCheckpoint", "init_args": {"every_n_rollouts": 1}}
+    save = {
+        "class_path": "stapo_pl.callbacks.RolloutCheckpoint",
+        "init_args": {"every_n_rollouts": 1},
+    }
     summary = {"class_path": "stapo_pl.callbacks.RunSummary"}
     kill = [{"class_path": "killing.Kill", "init_args": {"moment": moment}}] if moment else []
     config = folder / "config.yaml"
     config.write_text(yaml.dump({"trainer": {"callbacks": [summary, record, *kill, save]}}))
     command = [
-        sys.executable, FIT, f"--config={config}", "objective=dapo", "objective.dynamic_sampling.max_rounds=3",
-        "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4", "task.train_size=64",
-        "task.validation_size=8", f"trainer.max_epochs={ROLLOUTS}", "trainer.accumulate_grad_batches=2",
-        "trainer.check_val_every_n_epoch=1", f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
+        sys.executable, FIT, f"--config={config}", "objective=dapo",
+        "objective.dynamic_sampling.max_rounds=3", "data.prompts_per_rollout=8",
+        "data.prompts_per_mini_batch=4", "data.group_size=4", "task.train_size=64",
+        "task.validation_size=8", f"trainer.max_epochs={ROLLOUTS}",
+        "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1",
+        f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, timeout=300).returncode
 
 
 def losses(folder: Path) -> dict[tuple[str, str], list[str]]:
-    """What was recorded of each micro-batch and validation; of one that was seen twice, the later."""
+    """What was recorded of each micro-batch and validation; of one that was seen twice, the
+    later."""
     lines = [line.split() for line in (folder / "losses").read_text().splitlines()]
     return {(first, second): rest for first, second, *rest in lines}
 
@@ -88,7 +96,13 @@ def test_a_killed_run_resumes_to_the_last_bit(uninterrupted, tmp_path, moment):
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, FIT, f"run.logs={tmp_path}", "trainer.max_epochs=50", "data.prompts_per_rollout=32"]
+    command = [
+        sys.executable,
+        FIT,
+        f"run.logs={tmp_path}",
+        "trainer.max_epochs=50",
+        "data.prompts_per_rollout=32",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     seen = ""
     while "rollouts =" not in seen:

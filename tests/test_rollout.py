@@ -160,8 +160,8 @@ def sampled(objective, truncated: bool, length: int):
         return [Completion([7] * length, [-0.1] * length, truncated) for _ in requests]
 
     return sample_groups(
-        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), task=Arithmetic(), objective=objective,
-        tokenizer=WordTokenizer(), seed_key=(0,),
+        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), task=Arithmetic(),
+        objective=objective, tokenizer=WordTokenizer(), seed_key=(0,),
     )  # fmt: skip
 
 

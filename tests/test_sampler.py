@@ -102,7 +102,11 @@ def test_responses_end_at_the_end_token_or_the_limit(policy):
 
 def test_global_random_states_are_untouched(policy):
     def states():
-        return random.getstate()[1], np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        return (
+            random.getstate()[1],
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
 
     before = states()
     generate(make_sampler(policy), REQUESTS, Decoding(4))

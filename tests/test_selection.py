@@ -26,7 +26,9 @@ def loop_s2t(tokens, statistics, tau_p: float, q: float, scope: str) -> list[boo
     probabilities = statistics.logprobs_T.exp().tolist()
     entropies, advantages = statistics.entropy_T.tolist(), tokens.advantages_T.tolist()
     rare = [a > 0 and p < tau_p for a, p in zip(advantages, probabilities, strict=True)]
-    candidates = [h for h, r in zip(entropies, rare, strict=True) if r] if scope == "rare" else entropies
+    candidates = (
+        [h for h, r in zip(entropies, rare, strict=True) if r] if scope == "rare" else entropies
+    )
     if not candidates:
         return [True] * len(rare)
     tau_h = loop_quantile(candidates, q)
@@ -63,7 +65,8 @@ def test_the_comparison_is_strict():
 
 def test_only_rare_confident_tokens_of_correct_answers_are_silenced():
     tokens, statistics = minibatch(
-        advantages=[1, 1, 1, -1, 1], logprobs=[-8, -8, -1, -8, -8], entropies=[0.1, 2.0, 0.0, 0.0, 0.2]
+        advantages=[1, 1, 1, -1, 1], logprobs=[-8, -8, -1, -8, -8], entropies=[0.1, 2.0, 0.0, 0.0,
+        0.2]
     )  # fmt: skip
     mask = S2T(quantile=0.75).select(tokens, statistics, World())
     assert mask.tolist() == [False, True, True, True, False]

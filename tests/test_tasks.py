@@ -87,7 +87,9 @@ def test_shipped_policy_is_small():
 def test_long_prompts_are_an_error_or_dropped_and_counted():
     tokenizer = load_tokenizer(str(shipped_policy()))
     problems = [Problem([{"role": "user", "content": "1" * n}], "1") for n in (3, 30, 5)]
-    with pytest.raises(ConfigError, match="1 of 3 training prompts are longer .*max_prompt_tokens=10"):
+    with pytest.raises(
+        ConfigError, match=r"1 of 3 training prompts are longer .*max_prompt_tokens=10"
+    ):
         tokenize(problems, tokenizer, 10, "error", "training")
     prompts, dropped = tokenize(problems, tokenizer, 10, "drop", "training")
     assert dropped == 1 and [len(p.token_ids) for p in prompts] == [3, 5]

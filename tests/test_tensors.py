@@ -38,7 +38,8 @@ def test_statistics_and_gradients_equal_the_formulas(
     ours_in = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
     true_in = [x.double().requires_grad_() for x in (hidden, weight, bias)]
     ours = token_statistics(
-        ours_in[0], ours_in[1], targets, bias_V=ours_in[2], temperature=temperature, chunk_tokens=chunk_tokens
+        ours_in[0], ours_in[1], targets, bias_V=ours_in[2], temperature=temperature,
+        chunk_tokens=chunk_tokens
     )  # fmt: skip
     ours = (ours.logprobs_T, ours.entropy_T, ours.collision_T)
     true = plain_statistics(true_in[0], true_in[1], targets, temperature, true_in[2])
@@ -124,7 +125,8 @@ def test_weights_by_hand():
 
 
 @pytest.mark.parametrize(
-    "aggregation", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"]
+    "aggregation", ["token-mean", "seq-mean-token-mean", "seq-mean-token-sum",
+    "seq-mean-token-sum-norm"]
 )  # fmt: skip
 def test_weights_of_nothing_are_zero_and_finite(aggregation):
     mask = torch.zeros(3, dtype=torch.bool)

@@ -14,7 +14,8 @@ _FILE_INTERVAL = 10.0
 
 
 class RunProgress(ProgressBar):
-    """Counts optimizer steps from the run's beginning to its end, and names the phase that is under way.
+    """Counts optimizer steps from the run's beginning to its end, and names the phase that is under
+    way.
 
     Lightning's own bar starts again with every epoch, which here is every rollout.
     """
@@ -39,7 +40,7 @@ class RunProgress(ProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._enabled:
             self._bar = tqdm(
-                total=trainer.max_epochs * trainer.datamodule.steps_per_rollout,
+                total=trainer.max_epochs * trainer.datamodule.sizes.steps_per_rollout,
                 initial=trainer.global_step,
                 unit="step",
                 dynamic_ncols=True,

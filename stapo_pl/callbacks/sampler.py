@@ -11,10 +11,11 @@ from stapo_pl.types import Completion, Decoding, Request
 
 
 class SamplerCallback(L.Callback):
-    """Builds the sampler, hands it to the datamodule, and brings it in step with the policy before it is used.
+    """Builds the sampler, hands it to the datamodule, and brings it in step with the policy before
+    it is used.
 
-    The sync is pulled: every generation, for training or validation, first compares the sampler's version with the
-    global step. So the order of Lightning's hooks cannot matter.
+    The sync is pulled: every generation, for training or validation, first compares the sampler's
+    version with the global step. So the order of Lightning's hooks cannot matter.
 
     Args:
         engine: what samples.
@@ -26,9 +27,7 @@ class SamplerCallback(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._trainer, self._module, self._version = trainer, pl_module, None
-        self.engine.build(
-            pl_module.model_config, pl_module.tokenizer, trainer.strategy.root_device
-        )
+        self.engine.build(pl_module.model_config, pl_module.tokenizer, trainer.strategy.root_device)
         trainer.datamodule.generate = self.generate
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:

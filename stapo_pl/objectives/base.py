@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stapo_pl.errors import ConfigError
 from stapo_pl import advantages, tensors
+from stapo_pl.errors import ConfigError
 from stapo_pl.objectives import kl
 from stapo_pl.objectives.selection import Selection
 from stapo_pl.types import Tokens, TokenStatistics
@@ -23,7 +23,8 @@ class DynamicSampling:
 
     Args:
         max_rounds: rounds of sampling in a rollout, the first one counted.
-        on_exhausted: what to do when they did not yield enough: `train` on what there is, or `raise`.
+        on_exhausted: what to do when they did not yield enough: `train` on what there is, or
+            `raise`.
 
     Raises:
         ConfigError: less than one round, or an unknown `on_exhausted`.
@@ -34,30 +35,36 @@ class DynamicSampling:
 
     def __post_init__(self) -> None:
         if self.max_rounds < 1:
-            raise ConfigError(f"dynamic_sampling.max_rounds must be at least 1, got {self.max_rounds}")
+            raise ConfigError(
+                f"dynamic_sampling.max_rounds must be at least 1, got {self.max_rounds}"
+            )
         if self.on_exhausted not in ("raise", "train"):
-            raise ConfigError(f"dynamic_sampling.on_exhausted must be raise or train, got {self.on_exhausted}")
+            raise ConfigError(
+                f"dynamic_sampling.on_exhausted must be raise or train, got {self.on_exhausted}"
+            )
 
 
 @dataclass(kw_only=True)
 class Objective(ABC):
     """The loss `sum_t w_t l_t` of a mini-batch, and what it asks of the rollout.
 
-    Weights w are fixed once per mini-batch over all micro-batches and ranks, the token losses l are summed micro-batch
-    by micro-batch, so the gradient does not depend on how the mini-batch is cut. To write your own, subclass this or
-    any objective, override `token_loss`, and name your class on the command line.
+    Weights w are fixed once per mini-batch over all micro-batches and ranks, the token losses l are
+    summed micro-batch by micro-batch, so the gradient does not depend on how the mini-batch is cut.
+    To write your own, subclass this or any objective, override `token_loss`, and name your class on
+    the command line.
 
     Args:
         advantage: group-relative advantage estimator, see `advantages.group_advantages`.
         aggregation: how token losses are averaged, see `tensors.token_weights`.
         selection: which tokens keep their loss; None keeps all.
-        kl_coef: weight of the KL divergence to the reference policy, averaged over all response tokens; 0 loads no
-            reference.
+        kl_coef: weight of the KL divergence to the reference policy, averaged over all response
+            tokens; 0 loads no reference.
         kl_estimator: k1, k2, k3 or abs, see `kl.kl_divergence`.
         entropy_coef: weight of an entropy bonus, averaged over all response tokens.
-        dynamic_sampling: keeps only prompts whose group is neither all right nor all wrong; None keeps all.
-        overlong_buffer: share of the response limit over which a growing punishment sets in, down to -1 at the limit
-            (DAPO's soft overlong punishment); 0 punishes nothing.
+        dynamic_sampling: keeps only prompts whose group is neither all right nor all wrong; None
+            keeps all.
+        overlong_buffer: share of the response limit over which a growing punishment sets in, down
+            to -1 at the limit (DAPO's soft overlong punishment); 0 punishes nothing.
         overlong_filtering: whether truncated responses are masked.
 
     Raises:
@@ -86,11 +93,13 @@ class Objective(ABC):
 
         Args:
             current: differentiable statistics under the policy that is being updated.
-            tokens: advantages, old, sampler and reference log-probabilities, and the sequence of each token.
+            tokens: advantages, old, sampler and reference log-probabilities, and the sequence of
+                each token.
         """
 
     def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
-        """Values [T] whose mean over the mini-batch is logged as `policy/<name>` (maximum, if the name ends so)."""
+        """Values [T] whose mean over the mini-batch is logged as `policy/<name>` (maximum, if the
+        name ends so)."""
         return {}
 
     @property
@@ -99,7 +108,8 @@ class Objective(ABC):
 
     @property
     def needs_current_statistics(self) -> bool:
-        """Whether the selection wants a pass of the current policy over a mini-batch before its update."""
+        """Whether the selection wants a pass of the current policy over a mini-batch before its
+        update."""
         return self.selection is not None and self.selection.statistics == "current"
 
     def set_weights(
@@ -126,11 +136,13 @@ class Objective(ABC):
         )
 
     def loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
-        """Share of a micro-batch in the loss of its mini-batch; the shares of all micro-batches and ranks add up."""
+        """Share of a micro-batch in the loss of its mini-batch; the shares of all micro-batches and
+        ranks add up."""
         weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
         teaches_T = weights_T != 0
-        # A weight of 0 alone does not silence a token whose statistics enter the losses of others, through a
-        # sequence's ratio say, nor one whose loss is not finite. Detached, it has no gradient by any way.
+        # A weight of 0 alone does not silence a token whose statistics enter the losses of others,
+        # through a sequence's ratio say, nor one whose loss is not finite. Detached, it has no
+        # gradient by any way.
         visible = TokenStatistics(
             *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stapo_pl.errors import ConfigError
 from stapo_pl import tensors
+from stapo_pl.errors import ConfigError
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import clamped_log_ratio
 from stapo_pl.types import Tokens, TokenStatistics

@@ -21,14 +21,16 @@ class Selection(ABC):
     """A choice among the response tokens of a mini-batch."""
 
     statistics: StatisticsSource
-    """Whose statistics `select` gets: `current` those of the policy when the mini-batch is visited, `behavior`
-    those of the scoring pass under the policy that made the rollout (cheaper, slightly stale)."""
+    """Whose statistics `select` gets: `current` those of the policy when the mini-batch is visited,
+    `behavior` those of the scoring pass under the policy that made the rollout (cheaper, slightly
+    stale)."""
     denominator: Literal["selected", "all"]
     """Whether the loss is averaged over the selected tokens or over all response tokens."""
 
     @abstractmethod
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
-        """Mask [T], true for the tokens that keep their loss. Collective over the ranks of `world`."""
+        """Mask [T], true for the tokens that keep their loss. Collective over the ranks of
+        `world`."""
 
 
 def rare_tokens(tokens: Tokens, statistics: TokenStatistics, tau_p: float) -> Tensor:
@@ -50,14 +52,16 @@ def check_fraction(name: str, value: float) -> None:
 class S2T(Selection):
     """Silences spurious tokens (STAPO, 2602.15620, equations of S2T and Algorithm 1).
 
-    A token is silenced if its advantage is positive, its probability is below `tau_p` and its entropy is strictly
-    below `tau_h`, a quantile of the entropy in the mini-batch. No rare token: nothing is silenced.
+    A token is silenced if its advantage is positive, its probability is below `tau_p` and its
+    entropy is strictly below `tau_h`, a quantile of the entropy in the mini-batch. No rare token:
+    nothing is silenced.
 
     Args:
         tau_p: probability below which a token is rare.
         quantile: which quantile of the entropy is tau_h.
-        scope: tokens that tau_h is taken over: `rare` (the paper's v4 and v5, quantile 0.75), the rare tokens with
-            positive advantage, or `all` (v1 to v3, quantile 0.8), all response tokens.
+        scope: tokens that tau_h is taken over: `rare` (the paper's v4 and v5, quantile 0.75), the
+            rare tokens with positive advantage, or `all` (v1 to v3, quantile 0.8), all response
+            tokens.
         statistics: see `Selection`.
 
     Raises:

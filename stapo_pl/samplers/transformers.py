@@ -85,7 +85,7 @@ class TransformersSampler(Sampler):
             input_ids=ids_BL,
             attention_mask=attention_mask_BL,
             generation_config=GenerationConfig(
-                do_sample=False,  # the draw is made in the processor; what is left to do is to take its choice
+                do_sample=False,  # the processor draws; what is left to do is to take its choice
                 max_new_tokens=decoding.max_new_tokens,
                 eos_token_id=self.eos_token_id,
                 pad_token_id=self.pad_token_id,
@@ -102,10 +102,11 @@ class TransformersSampler(Sampler):
 
 
 class _SeededDraw(LogitsProcessor):
-    """Draws each row's token by a random number of its own, so that a response does not depend on its batch.
+    """Draws each row's token by a random number of its own, so that a response does not depend on
+    its batch.
 
-    Token t of a request is where the cumulative distribution crosses the t-th number of a generator seeded with the
-    request's seed. The processor returns scores that allow only that token.
+    Token t of a request is where the cumulative distribution crosses the t-th number of a generator
+    seeded with the request's seed. The processor returns scores that allow only that token.
     """
 
     def __init__(self, seeds: list[int], decoding: Decoding, device: torch.device) -> None:

@@ -13,7 +13,8 @@ from stapo_pl.rewards.base import Score
 from stapo_pl.rewards.exact import exact_boxed
 from stapo_pl.tasks.base import Problem, Task
 
-# Of every eight expressions one is for validation; the expression itself decides, so the two sets cannot meet.
+# Of every eight expressions one is for validation; the expression itself decides, so the two sets
+# cannot meet.
 _VALIDATION_SHARE = 8
 
 
@@ -38,11 +39,15 @@ class Expression:
 
     @property
     def is_validation(self) -> bool:
-        return hashlib.blake2b(self.question.encode(), digest_size=1).digest()[0] % _VALIDATION_SHARE == 0
+        return (
+            hashlib.blake2b(self.question.encode(), digest_size=1).digest()[0] % _VALIDATION_SHARE
+            == 0
+        )
 
 
 def expressions(rng: random.Random, steps: int) -> Iterator[Expression]:
-    """An endless stream of expressions with `steps` operations; additions and subtractions are equally likely."""
+    """An endless stream of expressions with `steps` operations; additions and subtractions are
+    equally likely."""
     while True:
         terms = [rng.randint(10, 89)]
         for _ in range(steps):
@@ -63,8 +68,14 @@ class Arithmetic(Task):
         seed: of the generator. The default gives the sets that the shipped policy was made for.
     """
 
-    def __init__(self, steps: int = 3, train_size: int = 16384, validation_size: int = 256, seed: int = 0) -> None:
-        for name, value in (("steps", steps), ("train_size", train_size), ("validation_size", validation_size)):
+    def __init__(
+        self, steps: int = 3, train_size: int = 16384, validation_size: int = 256, seed: int = 0
+    ) -> None:
+        for name, value in (
+            ("steps", steps),
+            ("train_size", train_size),
+            ("validation_size", validation_size),
+        ):
             if value < 1:
                 raise ConfigError(f"task.{name} must be at least 1, got {value}")
         self.steps, self.seed = steps, seed

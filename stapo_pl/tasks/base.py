@@ -1,4 +1,5 @@
-"""What a task is: problems to train on, problems to validate on, and the reward that judges an answer."""
+"""What a task is: problems to train on, problems to validate on, and the reward that judges an
+answer."""
 
 from __future__ import annotations
 

@@ -18,8 +18,9 @@ INSTRUCTION = r"Please reason step by step, and put your final answer within \bo
 class VerlParquet(Task):
     r"""Mathematics with a checkable answer, in rows as verl reads them.
 
-    A row has `prompt` (chat messages), `reward_model.ground_truth` and `data_source`. The instruction is appended to
-    the last message unless it is in there already. The answer is the last `\boxed{}`, checked with math-verify.
+    A row has `prompt` (chat messages), `reward_model.ground_truth` and `data_source`. The
+    instruction is appended to the last message unless it is in there already. The answer is the
+    last `\boxed{}`, checked with math-verify.
 
     Args:
         path: the parquet file.
@@ -42,7 +43,9 @@ class VerlParquet(Task):
         self.validation_size, self.instruction = validation_size, instruction
         for file in (self.path, self.validation_path):
             if not Path(file).is_file():
-                raise ConfigError(f"task.path={file}: no such file; give a parquet file in verl's row format")
+                raise ConfigError(
+                    f"task.path={file}: no such file; give a parquet file in verl's row format"
+                )
 
     def train_problems(self) -> list[Problem]:
         return self._read(self.path)
@@ -60,7 +63,9 @@ class VerlParquet(Task):
         rows = Dataset.from_parquet(file, keep_in_memory=True)
         missing = [column for column in _COLUMNS if column not in rows.column_names]
         if missing:
-            raise ConfigError(f"{file}: column {missing[0]} is missing; it has {', '.join(rows.column_names)}")
+            raise ConfigError(
+                f"{file}: column {missing[0]} is missing; it has {', '.join(rows.column_names)}"
+            )
         return [
             Problem(
                 self._messages(row["prompt"]),

@@ -1,0 +1,78 @@
+"""What the README shows works."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+from test_fit import fit, make
+from test_golden import CASES, advantages, flat
+
+from stapo_pl.overrides import expand
+from stapo_pl.types import Tokens, TokenStatistics
+from stapo_pl.world import World
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def own_objective(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n# my_objectives.py\n(.*?)```", README, re.DOTALL)
+    assert code.count("\n") < 20
+    (tmp_path / "my_objectives.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("my_objectives")
+    del sys.modules["my_objectives"]
+
+
+def test_an_objective_of_ones_own_trains(own_objective, tmp_path):
+    cli = fit(make(tmp_path, "objective=my_objectives.CISPO", "objective.clip_high=0.3"))
+    assert isinstance(cli.model.objective, own_objective.CISPO)
+    assert cli.model.objective.clip_high == 0.3 and cli.trainer.global_step == 4
+
+
+def test_the_objective_shown_is_that_of_verl(own_objective):
+    for case in CASES:
+        logp = flat(case, case["logp"]).requires_grad_()
+        lengths = torch.tensor(case["lengths"])
+        sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        tokens = Tokens(
+            token_ids_T=torch.zeros_like(sequence),
+            sequence_T=sequence,
+            advantages_T=advantages(case, "grpo")[sequence],
+            sampler_logprobs_T=logp.detach(),
+            old_logprobs_T=flat(case, case["old_logp"]),
+        )
+        statistics = TokenStatistics(logp, flat(case, case["entropy"]), torch.zeros_like(logp))
+        objective = own_objective.CISPO()
+        objective.set_weights(tokens, statistics, World(), 1)
+        loss = objective.loss(statistics, tokens)
+        loss.backward()
+        expected = case["losses"]["cispo(low=0.2,high=0.28) token-mean"]
+        assert loss.item() == pytest.approx(expected["loss"], abs=1e-9)
+        torch.testing.assert_close(logp.grad, flat(case, expected["grad"]), rtol=0, atol=1e-9)
+
+
+def test_it_opens_with_the_two_commands():
+    first, second = re.findall(r"^    (pip install .*)$", README, re.MULTILINE)[:2]
+    assert first == "pip install -e . && python scripts/fit.py objective=stapo"
+    assert second == 'pip install -e ".[test]" && pytest'
+
+
+def test_the_tree_names_every_file_of_the_package():
+    tree = README[README.index("## The code") :]
+    files = [p for p in (ROOT / "stapo_pl").rglob("*.py") if p.name != "__init__.py"]
+    assert [str(p) for p in files if p.name not in tree] == []
+
+
+def test_the_words_shown_are_understood():
+    shown = re.findall(r"^    python scripts/fit.py (.*)$", README, re.MULTILINE)
+    assert len(shown) > 4
+    for words in shown:
+        assert expand(words.split("  #")[0].split(), CONFIGS)
