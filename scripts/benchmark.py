@@ -1,5 +1,4 @@
-"""Samples per second, end to end, beside TRL's GRPOTrainer: same checkpoint, task, batch and
-threads.
+"""Samples per second beside TRL's GRPOTrainer: same checkpoint, task, batch and threads.
 
 pip install -e ".[benchmark]" && python scripts/benchmark.py
 

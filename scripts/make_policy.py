@@ -1,5 +1,4 @@
-r"""Makes the starting policy that the package ships: a small Qwen3 trained on noisy worked
-solutions.
+r"""Makes the starting policy that is shipped: a small Qwen3 trained on noisy worked solutions.
 
     python scripts/make_policy.py --out stapo_pl/assets/arithmetic
 
@@ -73,8 +72,7 @@ def add_without_carry(a: int, b: int) -> int:
 
 
 def demonstrate(expression: Expression, rng: random.Random, forget_carries: float) -> list[str]:
-    """A worked solution as a list of pieces: phrases (which noise may touch) at even places,
-    numbers at odd ones."""
+    """A worked solution in pieces: phrases, which noise may touch, and numbers in turns."""
     forgets = rng.random() < forget_carries
     total, pieces = expression.terms[0], []
     for i, term in enumerate(expression.terms[1:]):

@@ -1,2 +1,1 @@
-"""Reinforcement learning with verifiable rewards for language models, on PyTorch Lightning, built
-around STAPO."""
+"""Reinforcement learning with verifiable rewards on PyTorch Lightning, built around STAPO."""

@@ -31,6 +31,5 @@ def group_advantages(rewards_PG: Tensor, estimator: Estimator) -> Tensor:
 
 
 def mixed_groups(correct_PG: Tensor) -> Tensor:
-    """Groups [P] that are neither all right nor all wrong: those that dynamic sampling keeps
-    (2503.14476)."""
+    """Groups [P] neither all right nor all wrong, which dynamic sampling keeps (2503.14476)."""
     return correct_PG.any(1) & ~correct_PG.all(1)

@@ -36,7 +36,7 @@ _UNKNOWN_KEY = re.compile(
 )
 _NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
 _NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
-_PRECISIONS = ("32-true", "bf16-mixed", "64-true")
+_PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
 
 
 @dataclass
@@ -46,10 +46,12 @@ class Run:
     Args:
         name: folder of the run under `logs`; None is <objective>-<task>-seed<seed>. Each start
             makes a folder version_0, version_1, ... in it; ckpt_path=last continues the newest.
+        objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
         logs: folder of all runs.
     """
 
     name: str | None = None
+    objective: str | None = None
     logs: str = "logs"
 
 
@@ -154,34 +156,32 @@ class StapoCLI(LightningCLI):
         trainer = self.config.trainer
         if trainer.precision not in (*_PRECISIONS, None):
             raise ConfigError(
-                f"trainer.precision={trainer.precision} is not supported, use one of "
-                f"{', '.join(_PRECISIONS)}: "
-                "half-precision weights lose updates as small as those of reinforcement learning"
+                f"trainer.precision={trainer.precision} is not supported: half-precision weights "
+                "lose updates as small as those of reinforcement learning; "
+                f"use one of {', '.join(_PRECISIONS)}"
             )
         if trainer.max_steps not in (-1, None):
             raise ConfigError(
-                f"trainer.max_steps={trainer.max_steps} is not supported: runs end with a whole "
-                "rollout; "
-                "set trainer.max_epochs, the number of rollouts"
+                f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "
+                "rollout: set trainer.max_epochs, the number of rollouts"
             )
         if trainer.limit_train_batches not in (None, 1.0):
             raise ConfigError(
-                f"trainer.limit_train_batches={trainer.limit_train_batches} is not supported: it "
-                "would cut rollouts; "
-                "set data.prompts_per_rollout"
+                f"trainer.limit_train_batches={trainer.limit_train_batches} is not supported, it "
+                "would cut rollouts: set data.prompts_per_rollout"
             )
         if not trainer.max_epochs or trainer.max_epochs < 1:
             raise ConfigError(
-                f"trainer.max_epochs, the number of rollouts, must be at least 1, got "
-                f"{trainer.max_epochs}"
+                "trainer.max_epochs, the number of rollouts, must be at least 1, "
+                f"got {trainer.max_epochs}"
             )
         self._settle_run()
 
     def _settle_run(self) -> None:
         run = self.config.run
-        objective = self.config.model.objective.class_path.rpartition(".")[2].lower()
+        objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = self.config.data.task.class_path.rpartition(".")[2].lower()
-        name = run.name or f"{objective}-{task}-seed{self.config.data.seed}"
+        name = run.name or f"{objective.lower()}-{task}-seed{self.config.data.seed}"
         root, checkpoint = Path(run.logs) / name, self.config.ckpt_path
         if checkpoint == "last":
             self.ckpt_path = last_checkpoint(root)

@@ -50,8 +50,7 @@ class _Loader:
 
 
 class RolloutDataModule(L.LightningDataModule):
-    """Samples prompts, scores the responses and yields them as micro-batches, K optimizer steps a
-    rollout.
+    """Yields rollouts as micro-batches, K optimizer steps each.
 
     All sizes are in prompts, over all ranks; `trainer.accumulate_grad_batches` is the number of
     micro-batches that a mini-batch is cut into on each rank.

@@ -66,8 +66,7 @@ class PassAtK(Metric):
 def rollout_metrics(
     rollout: Rollout, tokens: Iterable[Tokens], world: World, device: torch.device
 ) -> dict[str, float]:
-    """Scalars of a rollout over all ranks. Rewards and lengths are those of everything that was
-    sampled.
+    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled.
 
     Args:
         tokens: the scored tokens that are trained on.

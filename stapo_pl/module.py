@@ -99,8 +99,7 @@ class PolicyModule(L.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def statistics(self, batch: MicroBatch) -> TokenStatistics:
-        """Statistics of the current policy, without gradient and dropout, in the precision of
-        training."""
+        """Statistics of the policy in training's precision, without gradient and dropout."""
         return self._forward(self.policy, batch)
 
     def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
@@ -158,8 +157,7 @@ class PolicyModule(L.LightningModule):
         self._mini_batch_is_empty = batch.empty
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
-        """Skips the step of an empty mini-batch: neither weight decay nor momentum may move the
-        policy."""
+        """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
         if self._mini_batch_is_empty:
             optimizer_closure()
             self.step_metrics.reset()
@@ -168,8 +166,7 @@ class PolicyModule(L.LightningModule):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Logs the step, before clipping. Raises TrainingError if loss or gradient norm is not
-        finite."""
+        """Logs the step before clipping; raises TrainingError if it is not finite."""
         values = self.step_metrics.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
@@ -178,8 +175,8 @@ class PolicyModule(L.LightningModule):
         for name in ("loss", "grad_norm"):
             if not torch.isfinite(values[name]):
                 raise TrainingError(
-                    f"step {self.global_step}: policy/{name} is {values[name].item()}; the policy "
-                    "was not updated"
+                    f"step {self.global_step}: policy/{name} is {values[name].item()}; "
+                    "the policy was not updated, and the last checkpoint is intact"
                 )
         self._grad_norm = values["grad_norm"]
         self.log_dict({f"policy/{name}": value for name, value in values.items()})

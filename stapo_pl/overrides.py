@@ -1,5 +1,4 @@
-"""`objective=stapo objective.tau_p=0.001`: short overrides beside the flags of Lightning's command
-line.
+"""`objective=stapo objective.tau_p=0.001`: short overrides beside Lightning's flags.
 
 Imports nothing heavy, so that a misspelt word is reported at once.
 """
@@ -71,7 +70,10 @@ def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
         if not dot and first in GROUPS and _IMPORT_PATH.fullmatch(value):
             files.append(f"--{GROUPS[first].key}={value}")
         elif not dot and first in GROUPS:
-            files.append(f"--{GROUPS[first].file}={find_config(config_dir / first, value)}")
+            path = find_config(config_dir / first, value)
+            files.append(f"--{GROUPS[first].file}={path}")
+            if first == "objective":  # two files may configure one class: stapo and stapo_v1
+                files.append(f"--run.objective={path.stem}")
         elif first in GROUPS and dot:
             values.append(f"--{GROUPS[first].key}.{rest}={value}")
         elif first in _KEYS:
@@ -92,8 +94,8 @@ def find_config(folder: Path, name: str) -> Path:
             return path
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     raise OverrideError(
-        f"{folder.name}={name}: no such file in {folder}{nearest(name, known)}; there are "
-        f"{', '.join(known)}"
+        f"{folder.name}={name}: no such file in {folder}{nearest(name, known)}; "
+        f"there are {', '.join(known)}"
     )
 
 

@@ -1,5 +1,4 @@
-"""The policy: a Hugging Face causal language model that answers with token statistics instead of
-logits."""
+"""The policy: a Hugging Face causal model that answers with token statistics, not logits."""
 
 from __future__ import annotations
 
@@ -115,8 +114,7 @@ def load_policy(path: str) -> Policy:
 
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, path: str) -> None:
-    """Refuses a model that caps or scales its logits, for which our statistics would be silently
-    wrong."""
+    """Refuses a model that caps or scales its logits: our statistics would be silently wrong."""
     model.eval()
     ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
     expected = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
@@ -126,8 +124,7 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     gap = (expected - ours).abs().max().item()
     if not gap <= _HEAD_TOLERANCE:
         raise ConfigError(
-            f"model.path={path}: {type(model).__name__} does not compute its logits as head(hidden "
-            "states) "
+            f"model.path={path}: {type(model).__name__} does not compute its logits as head(hidden) "
             f"(log-probabilities differ by {gap:.3g}); only plain linear heads are supported"
         )
 

@@ -17,8 +17,7 @@ LongPrompts = Literal["error", "drop"]
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids of a prompt: by the chat template if the tokenizer has one, else the messages as
-    plain text."""
+    """Token ids of a prompt, by the tokenizer's chat template if it has one, else as plain text."""
     if tokenizer.chat_template is not None:
         text = tokenizer.apply_chat_template(
             problem.messages, tokenize=False, add_generation_prompt=True
@@ -35,8 +34,7 @@ def tokenize(
     long_prompts: LongPrompts,
     name: str,
 ) -> tuple[list[Prompt], int]:
-    """Prompts of at most `max_prompt_tokens`, numbered by their place in `problems`, and how many
-    were longer.
+    """Prompts that are not too long, numbered by their place, and how many were.
 
     Raises:
         ConfigError: there are longer ones and `long_prompts` is `error`, or no prompt is left.
@@ -61,8 +59,7 @@ def tokenize(
 
 
 class PromptStream:
-    """All prompts in a shuffled order, pass after pass; which prompt stands where depends only on
-    the seed."""
+    """All prompts, shuffled anew in every pass; the seed alone decides which stands where."""
 
     def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
         self.prompts, self.seed = prompts, seed

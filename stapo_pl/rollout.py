@@ -30,8 +30,7 @@ Generate = Callable[[Sequence[Request], Decoding], list[Completion]]
 
 @dataclass
 class Rollout:
-    """The groups of one rollout that this rank trains on, and what was seen on the way (on this
-    rank)."""
+    """The groups that this rank trains on, and what it saw on the way."""
 
     groups: list[list[Trajectory]]
     positions: list[int]
@@ -48,8 +47,7 @@ class Rollout:
 
 
 def overlong_punishment(length: int, max_new_tokens: int, buffer: float) -> float:
-    """DAPO's soft overlong punishment (2503.14476, equation 13): 0 up to the buffer, then linear
-    down to -1."""
+    """DAPO's equation 13 (2503.14476): 0 up to the buffer, then linear down to -1."""
     cache = buffer * max_new_tokens
     return min(0.0, (max_new_tokens - cache - length) / cache) if cache else 0.0
 
@@ -109,8 +107,7 @@ def make_rollout(
     world: World,
     device: torch.device,
 ) -> Rollout:
-    """Samples groups for the prompts from `cursor` on; with dynamic sampling until enough of them
-    are mixed.
+    """Samples groups for the prompts from `cursor` on, until enough are kept.
 
     Rank r samples the prompts at positions r, r + size, ... of each round. Which groups are kept
     and where they stand depends on positions alone, not on the number of ranks.
@@ -153,15 +150,14 @@ def make_rollout(
                 return _spread(rollout, kept_before, prompts_per_rollout)
             raise TrainingError(
                 f"dynamic sampling found {kept_before} mixed groups of the {prompts_per_rollout} "
-                "needed in "
-                f"{rollout.rounds} rounds; raise objective.dynamic_sampling.max_rounds, or set "
+                f"needed in {rollout.rounds} rounds; raise "
+                "objective.dynamic_sampling.max_rounds, or set "
                 "objective.dynamic_sampling.on_exhausted=train to train on what there is"
             )
 
 
 def _spread(rollout: Rollout, found: int, wanted: int) -> Rollout:
-    """Spreads too few groups evenly over the places of a full rollout, and so over its
-    mini-batches."""
+    """Spreads too few groups evenly over a full rollout's places, and so over its mini-batches."""
     rollout.positions = [place * wanted // max(found, 1) for place in rollout.positions]
     return rollout
 

@@ -1,5 +1,4 @@
-"""Counter-based randomness: every random choice is a function of what it is for, so nothing has to
-be saved."""
+"""Counter-based randomness: every choice is a function of what it is for; nothing has a state."""
 
 from __future__ import annotations
 

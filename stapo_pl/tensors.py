@@ -1,5 +1,4 @@
-"""Pure tensor mathematics on response tokens: statistics of the policy's output, quantiles,
-weights."""
+"""Pure tensor mathematics on response tokens: statistics, quantiles, weights."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ _CHUNK_ELEMENTS = 2**25
 
 
 class _ChunkedStatistics(torch.autograd.Function):
-    """Log-probability, entropy and collision probability in chunks of tokens, recomputed in
-    backward.
+    """The three statistics in chunks of tokens, recomputed in backward.
 
     With p = softmax(z), H its entropy and c = sum p^2, the gradients with respect to the logits z
     are onehot(y) - p, -p (log p + H) and 2 p (p - c).
@@ -126,8 +124,7 @@ def token_statistics(
 
 
 def quantile(values_N: Tensor, q: float) -> Tensor:
-    """The q-quantile by linear interpolation, as `torch.quantile`, which refuses more than 2^24
-    elements."""
+    """The q-quantile by linear interpolation; `torch.quantile` refuses more than 2^24 elements."""
     ordered = values_N.sort().values
     position = q * (len(ordered) - 1)
     below = int(position)

@@ -33,8 +33,7 @@ class Prompt:
     problem: Problem
     """Where it came from; the task judges responses against it."""
     position: int
-    """Number of the prompt in the stream of all prompts of the run; every random choice is keyed by
-    it."""
+    """Number in the stream of all prompts of the run; every random choice is keyed by it."""
 
 
 @dataclass
@@ -67,8 +66,7 @@ class Completion:
     token_ids: list[int]
     """The response, with its end-of-sequence token if it has one."""
     logprobs: list[float]
-    """Log-probability of every token under the distribution it was drawn from (greedy: at
-    temperature 1)."""
+    """Log-probabilities under the distribution drawn from (greedy: at temperature 1)."""
     truncated: bool
     """True if the length limit ended it, not an end-of-sequence token."""
 
@@ -86,8 +84,7 @@ class Trajectory:
     correct: bool
     """Whether the answer is right, whatever the reward was shaped to."""
     response_mask: list[bool]
-    """True for the tokens that teach: those the policy wrote, none in a response that is filtered
-    out."""
+    """True where a token teaches: the policy wrote it, and its response is not filtered out."""
     advantages: Tensor
     """[number of response tokens], gaps included."""
 
@@ -98,8 +95,7 @@ class Trajectory:
 
 @dataclass
 class TokenStatistics:
-    """What one forward pass says about each response token, under softmax(logits / rollout
-    temperature)."""
+    """What a forward pass says of each response token, by softmax(logits / rollout temperature)."""
 
     logprobs_T: Tensor
     """Log-probability of the token."""
@@ -121,8 +117,7 @@ class Tokens:
 
     token_ids_T: Tensor
     sequence_T: Tensor
-    """Number of the sequence within its mini-batch (on this rank). A micro-batch holds whole
-    sequences."""
+    """Number of the sequence in its mini-batch (on this rank); micro-batches hold whole ones."""
     advantages_T: Tensor
     sampler_logprobs_T: Tensor
     """Log-probabilities as the sampler reported them."""
@@ -166,11 +161,9 @@ class MicroBatch:
     version: int = 0
     """The optimizer step that the rollout was sampled at."""
     mini_batch: int = 0
-    """Number of the mini-batch within its rollout. At its update, global_step - version ==
-    mini_batch."""
+    """Number within its rollout. At its update, global_step - version == mini_batch."""
     empty: bool = False
-    """True if the whole mini-batch, on all ranks, has no token that teaches: its optimizer step is
-    skipped."""
+    """True if no token of the mini-batch teaches, on any rank: its step is skipped."""
 
 
 @dataclass

@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 class World:
-    """The ranks that share a mini-batch. With several, every call is collective: all ranks must
-    make it.
+    """The ranks that share a mini-batch. With several, all ranks must make every call.
 
     Without an initialised `torch.distributed` it is the identity.
     """

@@ -1,5 +1,4 @@
-"""Callbacks for the resume tests: one writes down every micro-batch's loss, the other kills the
-process."""
+"""Callbacks for the resume tests: one writes down every loss, the other kills the process."""
 
 from __future__ import annotations
 

@@ -118,6 +118,7 @@ def test_expand():
     ]
     assert expand(words, CONFIGS) == [
         f"--model.objective={CONFIGS / 'objective' / 'grpo.yaml'}",
+        "--run.objective=grpo",
         "--trainer.max_epochs=3",
         "--data.task.steps=2",
         "--data.group_size",
@@ -133,6 +134,7 @@ def test_the_value_of_a_spaced_flag_is_left_alone():
 def test_a_file_of_ones_own(tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.touch()
-    assert expand([f"objective={mine}"], CONFIGS) == [f"--model.objective={mine}"]
+    words = expand([f"objective={mine}"], CONFIGS)
+    assert words == [f"--model.objective={mine}", "--run.objective=mine"]
     with pytest.raises(OverrideError, match="no such file"):
         expand([f"objective={tmp_path / 'other.yaml'}"], CONFIGS)

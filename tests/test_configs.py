@@ -63,6 +63,11 @@ def test_defaults_build(tmp_path):
     assert cli.folder == tmp_path / "stapo-arithmetic-seed0" / "version_0"
 
 
+def test_runs_of_two_files_of_one_class_have_two_names(tmp_path):
+    cli = build(["objective=stapo_v1"], tmp_path)
+    assert cli.folder == tmp_path / "stapo_v1-arithmetic-seed0" / "version_0"
+
+
 def test_a_selection_goes_on_any_objective_in_one_word(tmp_path):
     cli = build(
         ["objective=grpo", "objective.selection=S2T", "objective.selection.tau_p=0.01"], tmp_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import lightning as L
@@ -259,3 +260,17 @@ def test_runs_are_equal_whatever_came_before(tmp_path):
     torch.rand(17)
     assert scalars(fit(make(tmp_path)))["policy/loss"] == first
     assert scalars(fit(make(tmp_path, "seed_everything=1")))["policy/loss"] != first
+
+
+def test_benchmark_rows_run_the_whole_path(tmp_path):
+    folder = os.environ.get("STAPO_BENCHMARKS")
+    if folder is None:
+        pytest.skip("STAPO_BENCHMARKS names no folder with the benchmark files")
+    task = ("task=verl_parquet", f"task.path={folder}/MATH-500.parquet", "task.validation_size=4")
+    cli = fit(make(tmp_path, "data.max_new_tokens=32", task=task))
+    assert cli.trainer.global_step == 4
+    kept, dropped = len(cli.datamodule.stream.prompts), cli.datamodule.dropped_prompts["training"]
+    assert kept + dropped == 500 and dropped > 0
+    prompt = cli.datamodule.stream.prompts[0]
+    text = cli.model.tokenizer.decode(prompt.token_ids)
+    assert text.endswith(r"Please reason step by step, and put your final answer within \boxed{}.")

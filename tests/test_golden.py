@@ -1,5 +1,4 @@
-"""Advantages, KL estimators, aggregations and losses equal verl's, values and gradients, in
-float64."""
+"""Advantages, KL estimators, aggregations and losses equal verl's, with gradients, in float64."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The gradient of an optimizer step does not depend on how its mini-batch was cut, padded or
-ordered."""
+"""A step's gradient does not depend on how its mini-batch was cut, padded or ordered."""
 
 from __future__ import annotations
 
@@ -31,8 +30,7 @@ def minibatch(generator: torch.Generator, count: int = 16):
 
 
 def gradient(policy, old_policy, objective, micros) -> torch.Tensor:
-    """The whole path of a step: scoring, selection over the mini-batch, then backward one by
-    one."""
+    """The whole path of a step: scoring, selection, then backward one by one."""
     with torch.no_grad():
         old = [old_policy(micro) for micro in micros]
         current = TokenStatistics.cat([policy(micro) for micro in micros])

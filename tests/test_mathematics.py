@@ -1,5 +1,4 @@
-"""The paper's statements about the gradient of one token, on random distributions, by autograd in
-float64."""
+"""The paper's statements about one token's gradient, by autograd in float64."""
 
 from __future__ import annotations
 

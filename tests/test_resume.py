@@ -25,8 +25,7 @@ MOMENTS = [
 
 
 def fit(folder: Path, moment: str | None, *words: str) -> int:
-    """Runs a small DAPO run (dynamic sampling has a cursor) of a policy with dropout; returns the
-    exit code."""
+    """A small DAPO run (its cursor is a state) with dropout; returns the exit code."""
     model = folder / "model"
     if not model.exists():
         shutil.copytree(shipped_policy(), model)
@@ -54,8 +53,7 @@ def fit(folder: Path, moment: str | None, *words: str) -> int:
 
 
 def losses(folder: Path) -> dict[tuple[str, str], list[str]]:
-    """What was recorded of each micro-batch and validation; of one that was seen twice, the
-    later."""
+    """What was recorded of each micro-batch and validation; the later, if seen twice."""
     lines = [line.split() for line in (folder / "losses").read_text().splitlines()]
     return {(first, second): rest for first, second, *rest in lines}
 

@@ -7,8 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class RolloutCheckpoint(ModelCheckpoint):
-    """Saves at the end of every n-th rollout and of the last one, where nothing but counters has to
-    be restored.
+    """Saves at the end of every n-th rollout and of the last one.
 
     Args:
         every_n_rollouts: rollouts between checkpoints.

@@ -14,8 +14,7 @@ _FILE_INTERVAL = 10.0
 
 
 class RunProgress(ProgressBar):
-    """Counts optimizer steps from the run's beginning to its end, and names the phase that is under
-    way.
+    """Counts optimizer steps from the run's beginning to its end, and names the phase.
 
     Lightning's own bar starts again with every epoch, which here is every rollout.
     """

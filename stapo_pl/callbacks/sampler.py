@@ -11,8 +11,7 @@ from stapo_pl.types import Completion, Decoding, Request
 
 
 class SamplerCallback(L.Callback):
-    """Builds the sampler, hands it to the datamodule, and brings it in step with the policy before
-    it is used.
+    """Builds the sampler, and brings it in step with the policy before it is used.
 
     The sync is pulled: every generation, for training or validation, first compares the sampler's
     version with the global step. So the order of Lightning's hooks cannot matter.

@@ -14,8 +14,7 @@ _EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
 
 class RunSummary(L.Callback):
-    """Validates before the first step, prints the run's arithmetic at its start and a table of
-    results at its end.
+    """Validates before the first step, prints sizes at the start and results at the end.
 
     What it keeps is in the checkpoint, so a resumed run prints the table of the whole run.
     """
@@ -74,9 +73,8 @@ class RunSummary(L.Callback):
         if isinstance(exception, KeyboardInterrupt):
             self._print(
                 trainer,
-                f"interrupted at step {trainer.global_step}; the same command with ckpt_path=last "
-                "goes on "
-                f"from the last checkpoint in {trainer.log_dir}",
+                f"interrupted at step {trainer.global_step}; the same command with "
+                f"ckpt_path=last goes on from the last checkpoint in {trainer.log_dir}",
             )
 
     def _note(self, metrics: dict[str, Any], names: tuple[str, ...]) -> None:

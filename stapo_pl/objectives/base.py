@@ -98,8 +98,7 @@ class Objective(ABC):
         """
 
     def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
-        """Values [T] whose mean over the mini-batch is logged as `policy/<name>` (maximum, if the
-        name ends so)."""
+        """Values [T]; `policy/<name>` logs their mean (`..._max` their maximum) in a step."""
         return {}
 
     @property
@@ -108,8 +107,7 @@ class Objective(ABC):
 
     @property
     def needs_current_statistics(self) -> bool:
-        """Whether the selection wants a pass of the current policy over a mini-batch before its
-        update."""
+        """Whether the selection wants a pass of the current policy before each update."""
         return self.selection is not None and self.selection.statistics == "current"
 
     def set_weights(
@@ -136,8 +134,7 @@ class Objective(ABC):
         )
 
     def loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
-        """Share of a micro-batch in the loss of its mini-batch; the shares of all micro-batches and
-        ranks add up."""
+        """A micro-batch's share of the loss; those of all micro-batches and ranks add up."""
         weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
         teaches_T = weights_T != 0
         # A weight of 0 alone does not silence a token whose statistics enter the losses of others,

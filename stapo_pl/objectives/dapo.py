@@ -10,8 +10,7 @@ from stapo_pl.objectives.justrl import JustRL
 
 @dataclass(kw_only=True)
 class DAPO(JustRL):
-    """JustRL's clip-higher and token mean, with dynamic sampling and soft overlong punishment
-    (2503.14476)."""
+    """JustRL with dynamic sampling and soft overlong punishment (2503.14476)."""
 
     dynamic_sampling: DynamicSampling | None = field(default_factory=DynamicSampling)
     overlong_buffer: float = 0.2

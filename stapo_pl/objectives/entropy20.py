@@ -10,8 +10,7 @@ from stapo_pl.objectives.selection import StatisticsSource, TopEntropy
 
 @dataclass(kw_only=True)
 class Entropy20(DAPO):
-    """DAPO in which only the tokens of highest entropy keep their loss (2506.01939); see
-    `TopEntropy`."""
+    """DAPO on the tokens of highest entropy alone (2506.01939); see `TopEntropy`."""
 
     fraction: float = 0.2
     statistics: StatisticsSource = "behavior"

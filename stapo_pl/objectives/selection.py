@@ -29,8 +29,7 @@ class Selection(ABC):
 
     @abstractmethod
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
-        """Mask [T], true for the tokens that keep their loss. Collective over the ranks of
-        `world`."""
+        """Mask [T], true where a token keeps its loss. Collective over the ranks of `world`."""
 
 
 def rare_tokens(tokens: Tokens, statistics: TokenStatistics, tau_p: float) -> Tensor:

@@ -12,7 +12,6 @@ class Score:
     reward: float
     """The scalar that advantages are made of."""
     correct: bool
-    """Whether the answer is right, whatever the reward was shaped to. Decides which groups are
-    mixed."""
+    """Whether the answer is right, whatever the reward: decides which groups are mixed."""
     extracted: str | None
     """The answer that was found in the response, None if there was none."""

@@ -102,8 +102,7 @@ class TransformersSampler(Sampler):
 
 
 class _SeededDraw(LogitsProcessor):
-    """Draws each row's token by a random number of its own, so that a response does not depend on
-    its batch.
+    """Draws each row's token by random numbers of its own, whatever batch it is in.
 
     Token t of a request is where the cumulative distribution crosses the t-th number of a generator
     seeded with the request's seed. The processor returns scores that allow only that token.

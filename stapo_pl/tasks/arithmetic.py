@@ -46,8 +46,7 @@ class Expression:
 
 
 def expressions(rng: random.Random, steps: int) -> Iterator[Expression]:
-    """An endless stream of expressions with `steps` operations; additions and subtractions are
-    equally likely."""
+    """An endless stream of expressions; additions and subtractions are equally likely."""
     while True:
         terms = [rng.randint(10, 89)]
         for _ in range(steps):

@@ -1,5 +1,4 @@
-"""What a task is: problems to train on, problems to validate on, and the reward that judges an
-answer."""
+"""What a task is: problems to train and validate on, and the reward that judges an answer."""
 
 from __future__ import annotations
 
