@@ -124,7 +124,7 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     gap = (expected - ours).abs().max().item()
     if not gap <= _HEAD_TOLERANCE:
         raise ConfigError(
-            f"model.path={path}: {type(model).__name__} does not compute its logits as head(hidden) "
+            f"model.path={path}: {type(model).__name__} does not compute logits as head(hidden) "
             f"(log-probabilities differ by {gap:.3g}); only plain linear heads are supported"
         )
 
