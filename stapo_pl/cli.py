@@ -2,101 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-import re
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
+import torch
 import transformers
+import yaml
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch.optim import Optimizer
 
 from stapo_pl.callbacks.sampler import SamplerCallback
-from stapo_pl.checkpoint import last_checkpoint, next_run_folder
 from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
-from stapo_pl.objectives import Objective, Selection
-from stapo_pl.overrides import nearest
-from stapo_pl.samplers import Sampler
-from stapo_pl.tasks import Task
+from stapo_pl.parser import HelpfulParser
+from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 
-# How jsonargparse words an unknown key, a value that is no choice, and a class that does not exist.
-_UNKNOWN_KEY = re.compile(
-    r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: "
-    r"--([\w.]+)"
-)
-_NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
-_NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
-
-
-@dataclass
-class Run:
-    """Where a run is logged.
-
-    Args:
-        name: folder of the run under `logs`; None is <objective>-<task>-seed<seed>. Each start
-            makes a folder version_0, version_1, ... in it; ckpt_path=last continues the newest.
-        objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
-        logs: folder of all runs.
-    """
-
-    name: str | None = None
-    objective: str | None = None
-    logs: str = "logs"
-
-
-class _Parser(LightningArgumentParser):
-    """Reports a mistake in one line, with the nearest known name."""
-
-    words: ClassVar[list[str]] = []
-    """The command line, to name keys as they were given."""
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        print(f"error: {self._explain(' '.join(message.split()))}", file=sys.stderr)
-        sys.exit(2)
-
-    def _explain(self, message: str) -> str:
-        classes = _known_classes()
-        if unknown := _UNKNOWN_KEY.search(message):
-            key = next(filter(None, unknown.groups()))
-            known = {action.dest for action in self._actions}
-            known |= {name for cls in classes for name in inspect.signature(cls).parameters}
-            return f"{self._as_given(key)}: no such key{nearest(key, known)}"
-        if wrong := _NO_CHOICE.search(message):
-            key, choices, value = wrong.groups()
-            choices = re.findall(r"'([^']*)'", choices)
-            word = f"{self._as_given(key)}={value}"
-            return f"{word}: expected one of {', '.join(choices)}{nearest(value, choices)}"
-        if wrong := _NO_CLASS.search(message):
-            key, name = wrong.groups()
-            names = {cls.__name__ for cls in classes}
-            return f"{self._as_given(key)}={name}: no such class{nearest(name, names)}"
-        return message
-
-    def _as_given(self, key: str) -> str:
-        """The whole key of a word of the command line that ends in `key`."""
-        given = (word.lstrip("-").split("=")[0] for word in self.words)
-        return next((word for word in given if f".{word}".endswith(f".{key}")), key)
-
-
-def _known_classes() -> set[type]:
-    """All classes that a config can name."""
-    found, classes = set(), [Objective, Selection, Task, Sampler, Optimizer]
-    while classes:
-        cls = classes.pop()
-        found.add(cls)
-        classes += cls.__subclasses__()
-    return found
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -131,7 +59,7 @@ class StapoCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)
-        parser = _Parser(**kwargs)
+        parser = HelpfulParser(**kwargs)
         parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file to read.")
         return parser
 
@@ -148,59 +76,29 @@ class StapoCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
-        _Parser.words = args
+        HelpfulParser.words = args
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
         """Refuses what would fail late, and settles the run's folder and checkpoint."""
-        trainer = self.config.trainer
-        if trainer.precision not in (*_PRECISIONS, None):
-            raise ConfigError(
-                f"trainer.precision={trainer.precision} is not supported: half-precision weights "
-                "lose updates as small as those of reinforcement learning; "
-                f"use one of {', '.join(_PRECISIONS)}"
-            )
-        if trainer.max_steps not in (-1, None):
-            raise ConfigError(
-                f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "
-                "rollout: set trainer.max_epochs, the number of rollouts"
-            )
-        if trainer.limit_train_batches not in (None, 1.0):
-            raise ConfigError(
-                f"trainer.limit_train_batches={trainer.limit_train_batches} is not supported, it "
-                "would cut rollouts: set data.prompts_per_rollout"
-            )
-        if not trainer.max_epochs or trainer.max_epochs < 1:
-            raise ConfigError(
-                "trainer.max_epochs, the number of rollouts, must be at least 1, "
-                f"got {trainer.max_epochs}"
-            )
-        self._settle_run()
-
-    def _settle_run(self) -> None:
-        run = self.config.run
+        check_trainer(self.config.trainer)
+        run, data = self.config.run, self.config.data
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
-        task = self.config.data.task.class_path.rpartition(".")[2].lower()
-        name = run.name or f"{objective.lower()}-{task}-seed{self.config.data.seed}"
+        task = data.task.class_path.rpartition(".")[2]
+        name = run.name or f"{objective}-{task}-seed{data.seed}".lower()
         root, checkpoint = Path(run.logs) / name, self.config.ckpt_path
+        self.ckpt_path, self.folder = None, next_run_folder(root)
         if checkpoint == "last":
             self.ckpt_path = last_checkpoint(root)
+            config = self.parser.dump(self.config, skip_none=False)
+            check_same_run(self.ckpt_path.parents[1], yaml.safe_load(config))
         elif checkpoint is not None:
-            self.ckpt_path = Path(checkpoint)
+            self.ckpt_path = Path(checkpoint).absolute()
             if not self.ckpt_path.exists():
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
-        else:
-            self.ckpt_path = None
-        # A checkpoint lies in <run folder>/checkpoints.
-        self.folder = self.ckpt_path.parents[1] if self.ckpt_path else next_run_folder(root)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / ".writable").touch()
-            (self.folder / ".writable").unlink()
-        except OSError as error:
-            raise ConfigError(
-                f"run.logs={run.logs}: cannot write to {self.folder}: {error.strerror}"
-            ) from error
+        if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
+            self.folder = self.ckpt_path.parents[1]
+        check_writable(self.folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.config.trainer.logger in (None, True):
@@ -214,6 +112,48 @@ class StapoCLI(LightningCLI):
             return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuses trainer settings that would cut rollouts, lose updates or fail late.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    if trainer.precision not in (*_PRECISIONS, None):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision} is not supported: half-precision weights "
+            "lose updates as small as those of reinforcement learning; "
+            f"use one of {', '.join(_PRECISIONS)}"
+        )
+    if trainer.max_steps not in (-1, None):
+        raise ConfigError(
+            f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "
+            "rollout: set trainer.max_epochs, the number of rollouts"
+        )
+    for name, harmless in (
+        ("limit_train_batches", (None, 1.0)),
+        ("overfit_batches", (0.0,)),
+        ("fast_dev_run", (False,)),
+    ):
+        value = trainer[name]
+        # 1 is one batch, 1.0 is all of them.
+        if value not in harmless or type(value) is int:
+            raise ConfigError(
+                f"trainer.{name}={value} is not supported, it would cut rollouts: "
+                "set data.prompts_per_rollout and trainer.max_epochs"
+            )
+    for name in ("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"):
+        if not trainer[name] or trainer[name] < 1:
+            raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
+    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
+        raise ConfigError(
+            f"trainer.gradient_clip_val must not be negative, got {trainer.gradient_clip_val}"
+        )
+    if trainer.accelerator == "mps":
+        raise ConfigError("trainer.accelerator=mps has no float64, which is needed; use cpu")
+    if trainer.accelerator == "auto" and torch.backends.mps.is_available():
+        trainer.accelerator = "cpu"
 
 
 def _quiet() -> None:

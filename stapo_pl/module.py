@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -65,9 +65,8 @@ class PolicyModule(L.LightningModule):
         self.tokenizer = load_tokenizer(self.path)
         self.model_config = load_config(self.path)
         self.policy: Policy | None = None
-        self._reference: list[
-            Policy
-        ] = []  # in a list, so that it is no submodule and in no checkpoint
+        # In a list, so that it is no submodule and in no checkpoint.
+        self._reference: list[Policy] = []
         self.world = World()
         self.step_metrics = StepMetrics()
         self.skipped_steps = 0
@@ -84,17 +83,26 @@ class PolicyModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.objective.needs_reference and not self._reference:
-            reference = load_policy(self.reference_path).eval().requires_grad_(False)
-            self._reference = [reference.to(self.device)]
+            reference = load_policy(self.reference_path, "model.reference_path")
+            own, others = (p.model.config.get_text_config() for p in (self.policy, reference))
+            if own.vocab_size != others.vocab_size:
+                raise ConfigError(
+                    f"model.reference_path={self.reference_path}: its vocabulary has "
+                    f"{others.vocab_size} tokens, that of the policy {own.vocab_size}"
+                )
+            self._reference = [reference.requires_grad_(False).to(self.device)]
 
     def configure_optimizers(self):
-        optimizer = self.optimizer(self.policy.parameters())
+        try:
+            optimizer = self.optimizer(self.policy.parameters())
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.optimizer: {error}") from error
+        steps = self.trainer.max_epochs * self.trainer.datamodule.sizes.steps_per_rollout
         scheduler = get_scheduler(
             _SCHEDULES[self.lr_schedule],
             optimizer,
             num_warmup_steps=self.warmup_steps,
-            num_training_steps=self.trainer.max_epochs
-            * self.trainer.datamodule.sizes.steps_per_rollout,
+            num_training_steps=steps,
         )
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
@@ -149,8 +157,7 @@ class PolicyModule(L.LightningModule):
                 current.logprobs_T, tokens.reference_logprobs_T, "k3"
             )
         self.step_metrics.update(values)
-        # Lightning divides by the accumulated batches and averages over ranks; weights already are
-        # of the whole.
+        # Lightning will divide by both; the weights are already those of the whole mini-batch.
         return loss * self.trainer.accumulate_grad_batches * self.world.size
 
     def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
@@ -161,7 +168,9 @@ class PolicyModule(L.LightningModule):
         if self._mini_batch_is_empty:
             optimizer_closure()
             self.step_metrics.reset()
+            self.trainer._results.reset()  # else Lightning logs the step before once more
             self.skipped_steps += 1
+            self.log("policy/skipped_steps", float(self.skipped_steps))
         else:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
@@ -170,7 +179,6 @@ class PolicyModule(L.LightningModule):
         values = self.step_metrics.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
-        values["skipped_steps"] = torch.tensor(float(self.skipped_steps))
         values["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
         for name in ("loss", "grad_norm"):
             if not torch.isfinite(values[name]):
@@ -192,6 +200,12 @@ class PolicyModule(L.LightningModule):
             super().configure_gradient_clipping(
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped_steps"] = self.skipped_steps
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.skipped_steps = checkpoint["skipped_steps"]
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         self.greedy_accuracy.update(batch.greedy_correct_P)

@@ -27,14 +27,14 @@ class Group:
 
 
 GROUPS = {
-    "experiment": Group("config", ""),
-    "model": Group("model", "model"),
     "objective": Group("model.objective", "model.objective"),
     "sampler": Group("sampler.engine", "sampler.engine"),
     "task": Group("data", "data.task"),
-    "trainer": Group("trainer", "trainer"),
 }
-_KEYS = ("seed_everything", "ckpt_path", "run", "data", "config", "print_config", "help")
+_KEYS = (
+    "seed_everything", "ckpt_path", "run", "model", "data", "trainer", "config", "print_config",
+    "help",
+)  # fmt: skip
 # A class of the user's own, as opposed to the name or path of a file.
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
@@ -101,5 +101,6 @@ def find_config(folder: Path, name: str) -> Path:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`, did you mean x?`, or nothing if no known word is near."""
-    matches = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[matches[0]]}?" if matches else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -61,16 +64,9 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     Raises:
         ConfigError: there is none, or it has no pad or end-of-sequence token.
     """
-    _check_exists(path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"model.path={path}: no tokenizer could be loaded: {_first_line(error)}"
-        ) from error
+    tokenizer = _load("model.path", path, "tokenizer", AutoTokenizer.from_pretrained)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # Where tokenizer files are missing, transformers makes an empty tokenizer from the model's
-        # type.
+        # Where its files are missing, transformers makes an empty one from the model's type.
         raise ConfigError(f"model.path={path}: no tokenizer could be loaded: its files are missing")
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
@@ -80,42 +76,46 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_config(path: str):
-    """The model's configuration.
+def load_config(path: str) -> PreTrainedConfig:
+    """The configuration of a model folder or hub name.
 
     Raises:
         ConfigError: there is none.
     """
-    _check_exists(path)
-    try:
-        return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"model.path={path}: no model could be loaded: {_first_line(error)}"
-        ) from error
+    return _load("model.path", path, "model", AutoConfig.from_pretrained)
 
 
-def load_policy(path: str) -> Policy:
-    """The model of a folder or hub name, with fp32 weights.
+def load_policy(path: str, key: str = "model.path") -> Policy:
+    """The model of a folder or hub name, with fp32 weights, in evaluation mode.
+
+    Args:
+        key: the setting that names the model, for errors.
 
     Raises:
         ConfigError: it cannot be loaded, or computes its logits otherwise than by a linear head.
     """
-    load_config(path)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"model.path={path}: no model could be loaded: {_first_line(error)}"
-        ) from error
-    _check_head(model, path)
+    load = partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32)
+    model = _load(key, path, "model", load)
+    _check_head(model, f"{key}={path}")
     return Policy(model)
 
 
+def _load(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
+    local = Path(path).expanduser()
+    if not local.exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise ConfigError(
+            f"{key}={path}: no such folder; give a model folder, or a hub name (owner/name)"
+        )
+    try:
+        return load(str(local) if local.exists() else path)
+    except Exception as error:  # the files are other people's and may be broken in any way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{key}={path}: no {what} could be loaded: {reason}") from error
+
+
 @torch.no_grad()
-def _check_head(model: PreTrainedModel, path: str) -> None:
+def _check_head(model: PreTrainedModel, setting: str) -> None:
     """Refuses a model that caps or scales its logits: our statistics would be silently wrong."""
-    model.eval()
     ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
     expected = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
     head = model.get_output_embeddings()
@@ -124,18 +124,6 @@ def _check_head(model: PreTrainedModel, path: str) -> None:
     gap = (expected - ours).abs().max().item()
     if not gap <= _HEAD_TOLERANCE:
         raise ConfigError(
-            f"model.path={path}: {type(model).__name__} does not compute logits as head(hidden) "
-            f"(log-probabilities differ by {gap:.3g}); only plain linear heads are supported"
+            f"{setting}: {type(model).__name__} does not compute logits as head(hidden states), "
+            f"log-probabilities differ by {gap:.3g}; only plain linear heads are supported"
         )
-
-
-def _check_exists(path: str) -> None:
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") != 1
-    if not Path(path).exists() and looks_local:
-        raise ConfigError(
-            f"model.path={path}: no such folder; give a model folder or the name of a hub model"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

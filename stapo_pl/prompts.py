@@ -41,6 +41,8 @@ def tokenize(
     """
     rendered = [render(problem, tokenizer) for problem in problems]
     lengths = [len(ids) for ids in rendered]
+    if min(lengths, default=1) == 0:
+        raise ConfigError(f"{name} problem {lengths.index(0)} has an empty prompt")
     too_long = sum(length > max_prompt_tokens for length in lengths)
     if too_long and long_prompts == "error":
         raise ConfigError(

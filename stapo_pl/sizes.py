@@ -58,6 +58,10 @@ class BatchSizes:
                 f"{ranks} ranks"
             )
         samples = self.prompts_per_mini_batch * self.group_size // ranks
+        if micro_batches < 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches must be at least 1, got {micro_batches}"
+            )
         if micro_batches > samples:
             raise ConfigError(
                 f"trainer.accumulate_grad_batches={micro_batches} cuts the {samples} samples of a "

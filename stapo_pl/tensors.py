@@ -15,8 +15,10 @@ Aggregation = Literal[
     "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
 ]
 
-# Elements of the largest [tokens, vocabulary] block that exists at a time: 128 MiB in fp32.
-_CHUNK_ELEMENTS = 2**25
+# Elements of the largest [tokens, vocabulary] block that exists at a time: 128 MiB in fp32 where a
+# kernel has to be kept busy, 1 MiB on a CPU, whose caches hold that much.
+_CHUNK_ELEMENTS = {"cpu": 2**18}
+_CHUNK_ELEMENTS_ELSEWHERE = 2**25
 
 
 class _ChunkedStatistics(torch.autograd.Function):
@@ -30,51 +32,50 @@ class _ChunkedStatistics(torch.autograd.Function):
     def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens):
         ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
+        ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
         dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
         logprobs_T, entropy_T, collision_T = hidden_TD.new_empty(3, len(targets_T), dtype=dtype)
         for rows in _chunks(len(targets_T), chunk_tokens):
-            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
+            logp = _log_distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
+            p = logp.exp()
             logprobs_T[rows] = logp.gather(-1, targets_T[rows, None])[:, 0]
-            entropy_T[rows] = torch.special.entr(p).sum(-1)
-            collision_T[rows] = p.square().sum(-1)
+            entropy_T[rows] = -torch.linalg.vecdot(p, logp)
+            collision_T[rows] = torch.linalg.vecdot(p, p)
         return logprobs_T, entropy_T, collision_T
 
     @staticmethod
     def backward(ctx, grad_logprobs_T, grad_entropy_T, grad_collision_T):
         hidden_TD, weight_VD, bias_V, targets_T = ctx.saved_tensors
-        grad_hidden_TD = torch.empty_like(hidden_TD) if ctx.needs_input_grad[0] else None
-        # Accumulated over chunks, so kept in the wider type.
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        # What is summed over chunks is kept in the wider type.
         wide = torch.promote_types(weight_VD.dtype, torch.float32)
-        grad_weight_VD = (
-            torch.zeros_like(weight_VD, dtype=wide) if ctx.needs_input_grad[1] else None
-        )
-        grad_bias_V = (
-            torch.zeros_like(bias_V, dtype=wide)
-            if bias_V is not None and ctx.needs_input_grad[2]
-            else None
-        )
+        grad_hidden_TD = torch.empty_like(hidden_TD) if needs_hidden else None
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
+        grad_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
         for rows in _chunks(len(targets_T), ctx.chunk_tokens):
-            _, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
-            entropy_terms = torch.special.entr(p)  # -p log p, and 0 where p is 0
-            entropy = entropy_terms.sum(-1, keepdim=True)
-            collision = p.square().sum(-1, keepdim=True)
-            g_logprob, g_entropy, g_collision = (
-                g[rows, None] for g in (grad_logprobs_T, grad_entropy_T, grad_collision_T)
-            )
-            grad = g_entropy * (entropy_terms - p * entropy)
-            grad += 2 * g_collision * p * (p - collision)
-            grad -= g_logprob * p
-            grad.scatter_add_(-1, targets_T[rows, None], g_logprob)
-            grad = (grad / ctx.temperature).to(hidden_TD.dtype)
-            if grad_hidden_TD is not None:
+            logp = _log_distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
+            p = logp.exp()
+            grad = torch.zeros_like(p)
+            if grad_entropy_T is not None:
+                entropy = -torch.linalg.vecdot(p, logp)
+                grad -= grad_entropy_T[rows, None] * p * (logp + entropy[:, None])
+            if grad_collision_T is not None:
+                collision = torch.linalg.vecdot(p, p)
+                grad += 2 * grad_collision_T[rows, None] * p * (p - collision[:, None])
+            if grad_logprobs_T is not None:
+                grad_logprobs = grad_logprobs_T[rows, None]
+                grad = torch.addcmul(grad, p, grad_logprobs, value=-1)
+                grad.scatter_add_(-1, targets_T[rows, None], grad_logprobs)
+            grad = _unscale(grad, ctx.temperature).to(hidden_TD.dtype)
+            if needs_hidden:
                 grad_hidden_TD[rows] = grad @ weight_VD
-            if grad_weight_VD is not None:
+            if needs_weight:
                 grad_weight_VD += grad.T @ hidden_TD[rows]
-            if grad_bias_V is not None:
+            if needs_bias:
                 grad_bias_V += grad.sum(0)
-        if grad_weight_VD is not None:
+        if needs_weight:
             grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
-        if grad_bias_V is not None:
+        if needs_bias:
             grad_bias_V = grad_bias_V.to(bias_V.dtype)
         return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None
 
@@ -83,12 +84,16 @@ def _chunks(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _distribution(hidden_TD, weight_VD, bias_V, temperature) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and probabilities [T, V], at least in fp32."""
+def _log_distribution(hidden_TD, weight_VD, bias_V, temperature) -> Tensor:
+    """Log-probabilities [T, V], at least in fp32."""
     logits = F.linear(hidden_TD, weight_VD, bias_V)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-    logp = logits.log_softmax(-1)
-    return logp, logp.exp()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _unscale(logits, temperature).log_softmax(-1)
+
+
+def _unscale(x: Tensor, temperature: float) -> Tensor:
+    """`x / temperature`, without a pass over memory where that changes nothing."""
+    return x if temperature == 1 else x / temperature
 
 
 def token_statistics(
@@ -114,7 +119,8 @@ def token_statistics(
         dtype = torch.get_autocast_dtype(hidden_TD.device.type)
         hidden_TD, weight_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
         bias_V = None if bias_V is None else bias_V.to(dtype)
-    chunk_tokens = chunk_tokens or max(1, _CHUNK_ELEMENTS // len(weight_VD))
+    elements = _CHUNK_ELEMENTS.get(hidden_TD.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
+    chunk_tokens = chunk_tokens or max(1, elements // len(weight_VD))
     with torch.autocast(hidden_TD.device.type, enabled=False):
         return TokenStatistics(
             *_ChunkedStatistics.apply(
@@ -134,7 +140,9 @@ def quantile(values_N: Tensor, q: float) -> Tensor:
 
 def sequence_counts(mask_T: Tensor, sequence_T: Tensor) -> Tensor:
     """Number of true entries of `mask_T` in each sequence, [1 + largest sequence number]."""
-    return torch.bincount(sequence_T, weights=mask_T.double())
+    total = int(sequence_T.max()) + 1 if len(sequence_T) else 0
+    counts = torch.zeros(total, dtype=torch.double, device=sequence_T.device)
+    return counts.index_add_(0, sequence_T, mask_T.double())
 
 
 def token_weights(
@@ -151,7 +159,8 @@ def token_weights(
     - token-mean: `m / sum(c)` (DAPO, 2503.14476)
     - seq-mean-token-mean: `m / (|y_i| N)`, |y_i| and N counting c (GRPO, 2402.03300)
     - seq-mean-token-sum: `m / N`
-    - seq-mean-token-sum-norm: `m / (N L_max)`, N counting every sequence (Dr. GRPO, 2503.20783)
+    - seq-mean-token-sum-norm: `m / (N L_max)`, N counting all sequences that have tokens, selected
+      or not (Dr. GRPO, 2503.20783)
 
     Args:
         mask_T: m, the tokens whose loss counts.

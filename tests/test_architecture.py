@@ -9,9 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
     "objectives", "prompts", "rollout", "metrics", "policy", "samplers", "module", "scoring",
-    "validation", "datamodule", "checkpoint", "callbacks", "overrides", "cli",
+    "validation", "datamodule", "checkpoint", "callbacks", "overrides", "parser", "runs", "cli",
 ]  # fmt: skip
-LIGHTNING = {"module", "datamodule", "checkpoint", "callbacks", "cli"}
+LIGHTNING = {"module", "datamodule", "checkpoint", "callbacks", "parser", "cli"}
 
 
 def imports(path: Path) -> list[str]:

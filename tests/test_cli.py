@@ -71,6 +71,19 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("trainer.max_steps=10", "set trainer.max_epochs"),
         ("trainer.precision=bf16-true", "trainer.precision=bf16-true is not supported"),
         ("trainer.limit_train_batches=3", "trainer.limit_train_batches=3 is not supported"),
+        ("trainer.limit_train_batches=1", "trainer.limit_train_batches=1 is not supported"),
+        ("trainer.overfit_batches=1", "trainer.overfit_batches=1 is not supported"),
+        ("trainer.fast_dev_run=true", "trainer.fast_dev_run=True is not supported"),
+        ("trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be at least 1"),
+        ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be at least 1"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val must not be negative"),
+        ("model.optimizer.lr=-1", "model.optimizer: Invalid learning rate"),
+        ("objective.kl_coef=.nan", "kl_coef must not be negative, got nan"),
+        ("objective=STAPOO", "did you mean stapo?"),
+        (
+            "objective.kl_coef=1 model.reference_path=/no",
+            "model.reference_path=/no: no such folder",
+        ),
         ("trainer.accelerator=gpuu", "invalid accelerator name"),
         ("sampler.batch_size=0", "sampler.batch_size must be at least 1"),
         ("task.steps=0", "task.steps must be at least 1"),
@@ -83,8 +96,13 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
     ],
 )
 def test_every_mistake_is_one_line(words, message, tmp_path, capsys):
+    try:
+        args = expand([*words.split(), f"run.logs={tmp_path}"], CONFIGS)
+    except OverrideError as error:
+        assert message in str(error)
+        return
     with pytest.raises(SystemExit) as stopped:
-        main(expand([*words.split(), f"run.logs={tmp_path}"], CONFIGS), CONFIGS)
+        main(args, CONFIGS)
     assert stopped.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and message in last

@@ -203,29 +203,79 @@ def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path
     assert torch.equal(flat(cli.model.policy.model), poison.weights)
 
 
+def rig(cli: StapoCLI, correct) -> None:
+    """Makes the verdict on the n-th training response `correct(n)`, rewards as they were."""
+    score, count = cli.datamodule.task.score, iter(range(10**6))
+
+    def rigged(response, problem):
+        verdict = score(response, problem)
+        if not cli.trainer.validating:
+            verdict.correct = correct(next(count))
+        return verdict
+
+    cli.datamodule.task.score = rigged
+
+
 def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
     """Weight decay and momentum would move the policy even where the gradient is zero."""
     cli = make(
         tmp_path, "objective=dapo", "objective.dynamic_sampling.max_rounds=1",
-        "trainer.max_epochs=2", "model.optimizer.weight_decay=0.5", "model.warmup_steps=0",
-        "trainer.check_val_every_n_epoch=9",
+        "model.optimizer.weight_decay=0.5", "model.warmup_steps=0",
     )  # fmt: skip
+    # Groups of 4: the first rollout has mixed groups only, the second one, its first.
+    rig(cli, lambda n: n % 2 == 0 if n < 32 + 4 else True)
     watch = WatchWeights()
-    score = cli.datamodule.task.score
-    rounds = iter(range(10**6))
-
-    def first_rollout_only(response, problem):
-        verdict = score(response, problem)
-        # 32 responses a rollout (and 8 + 16 in the validation before); the second rollout has only
-        # right answers.
-        verdict.correct |= next(rounds) >= 32 + 24
-        return verdict
-
-    cli.datamodule.task.score = first_rollout_only
     fit(cli, watch)
-    assert not torch.equal(watch.after_step[2], watch.after_step[0])
-    assert torch.equal(watch.after_step[4], watch.after_step[2])
-    assert cli.trainer.global_step == 4 and cli.model.skipped_steps == 2
+    assert not torch.equal(watch.after_step[3], watch.after_step[2])
+    assert torch.equal(watch.after_step[4], watch.after_step[3])
+    assert cli.trainer.global_step == 4
+    curves = scalars(cli)
+    assert curves["policy/skipped_steps"] == [(3, 1.0)]
+    assert [step for step, _ in curves["policy/loss"]] == [0, 1, 2]
+
+
+def test_a_step_is_the_same_however_lightning_accumulates_it(tmp_path):
+    """Loss scaling and metrics: those of the whole mini-batch for any number of micro-batches."""
+    config = tmp_path / "sgd.yaml"
+    config.write_text(
+        "model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1}}, warmup_steps: 0}"
+    )
+    weights, curves = [], []
+    for cut in (1, 2, 4):
+        cli = make(
+            tmp_path, f"--config={config}", "objective=stapo", "objective.tau_p=0.2",
+            "objective.kl_coef=0.1", "objective.entropy_coef=0.1", "trainer.precision=64-true",
+            f"trainer.accumulate_grad_batches={cut}", "trainer.gradient_clip_val=null",
+            "trainer.max_epochs=1", "data.prompts_per_mini_batch=8",
+        )  # fmt: skip
+        fit(cli)
+        weights.append(flat(cli.model.policy.model))
+        curves.append({k: v for k, v in scalars(cli).items() if k.startswith("policy/")})
+    assert weights[0].dtype == torch.float64
+    start = torch.cat([w.flatten() for w in load_weights(make(tmp_path))])
+    moved = (weights[0] - start).norm()
+    assert moved > 0 and curves[0]["policy/silenced_fraction"][0][1] > 0
+    for other, curve in zip(weights[1:], curves[1:], strict=True):
+        # Not 1e-9 as in test_invariance.py: RMSNorm computes in fp32, and this model is larger.
+        assert (other - weights[0]).norm() / moved < 1e-7
+        for name, values in curves[0].items():
+            assert curve[name] == [
+                (step, pytest.approx(v, rel=1e-5, abs=1e-9)) for step, v in values
+            ]
+    # The logged norm is the one before clipping, and lr * norm is how far a step of SGD goes.
+    assert curves[0]["policy/grad_norm"][0][1] == pytest.approx(float(moved) / 0.1, rel=1e-5)
+    clipped = make(
+        tmp_path, f"--config={config}", "objective=stapo", "trainer.gradient_clip_val=0.001",
+        "trainer.max_epochs=1", "data.prompts_per_mini_batch=8",
+    )  # fmt: skip
+    assert scalars(fit(clipped))["policy/grad_norm"][0][1] > 0.002
+    moved = (flat(clipped.model.policy.model) - start).norm()
+    assert float(moved) == pytest.approx(0.1 * 0.001, rel=1e-2)
+
+
+def test_the_table_shows_a_validation_of_the_last_step(tmp_path):
+    cli = fit(make(tmp_path, "trainer.check_val_every_n_epoch=9"))
+    assert [step for step, _ in scalars(cli)["val/accuracy"]] == [0, 4]
 
 
 def test_epochs_per_rollout(tmp_path):

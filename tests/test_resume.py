@@ -93,7 +93,7 @@ def test_a_killed_run_resumes_to_the_last_bit(uninterrupted, tmp_path, moment):
     assert seen[0] == seen[1]
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_ends_cleanly(tmp_path):
     command = [
         sys.executable,
         FIT,
@@ -108,5 +108,5 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     seen += process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert "interrupted at step 0" in seen and "ckpt_path=last" in seen
+    assert "interrupted at step 0; there was no checkpoint yet" in seen
     assert "Traceback" not in seen

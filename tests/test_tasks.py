@@ -27,6 +27,9 @@ from stapo_pl.tasks import Arithmetic, Problem, VerlParquet
         (r"\boxed{}", ""),
         ("no box", None),
         (r"\boxed{never closed", None),
+        (r"\boxed{\boxed{3}}", "3"),
+        (r"} \boxed{4} {", "4"),
+        (r"\boxed{" * 30_000, None),
     ],
 )
 def test_last_boxed(text, content):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import lightning as L
 
+from stapo_pl.errors import ConfigError
 from stapo_pl.rollout import Rollout
 from stapo_pl.types import Trajectory
 
@@ -16,9 +18,14 @@ class RolloutLog(L.Callback):
     Args:
         completions: how many completions to show, from one group each; 0 shows none.
         every_n_rollouts: how often to show them.
+
+    Raises:
+        ConfigError: a number below 1.
     """
 
     def __init__(self, completions: int = 4, every_n_rollouts: int = 10) -> None:
+        if every_n_rollouts < 1:
+            raise ConfigError(f"every_n_rollouts must be at least 1, got {every_n_rollouts}")
         self.completions, self.every_n_rollouts = completions, every_n_rollouts
         self._rollout: Rollout | None = None
 
@@ -28,9 +35,12 @@ class RolloutLog(L.Callback):
     def _remember(self, rollout: Rollout) -> None:
         self._rollout = rollout
 
+    def on_train_batch_end(self, *args: Any) -> None:
+        self._end = time.perf_counter()  # what follows the last one may be a validation
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = trainer.datamodule.rollout_metrics
-        seconds = time.perf_counter() - trainer.datamodule.rollout_start
+        seconds = self._end - trainer.datamodule.rollout_start
         metrics["time/update_s"] = seconds - metrics["time/rollout_s"] - metrics["time/score_s"]
         metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
         metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
+
+from stapo_pl.types import MicroBatch
 
 _VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k")
 _EVERY_STEP = ("policy/entropy", "policy/grad_norm", "policy/silenced_fraction")
@@ -14,36 +16,39 @@ _EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
 
 class RunSummary(L.Callback):
-    """Validates before the first step, prints sizes at the start and results at the end.
+    """Validates before the first and after the last step; prints sizes first and results last.
 
-    What it keeps is in the checkpoint, so a resumed run prints the table of the whole run.
+    What it keeps is in the checkpoint, so a resumed run prints the table of the whole run. It reads
+    what RolloutLog measures and stands after it in the list of callbacks.
     """
 
     def __init__(self) -> None:
         # Of each metric: first value, last value, sum and count.
         self._seen: dict[str, list[float]] = {}
+        self._validated_at = -1
         self._seconds_before_resume = 0.0
-        self._start = 0.0
+        self._start: float | None = None
+        self._folder: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seen": self._seen, "seconds": self._seconds()}
+        return {"seen": self._seen, "validated_at": self._validated_at, "seconds": self._seconds()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seen = state_dict["seen"]
+        self._validated_at = state_dict["validated_at"]
         self._seconds_before_resume = state_dict["seconds"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._folder = trainer.log_dir  # a collective, so not to be asked for later
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
         self._print(trainer, trainer.datamodule.describe())
         if trainer.global_step == 0:
-            # As Lightning's own loop does between batches.
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
-            torch.set_grad_enabled(True)
+            _validate(trainer)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        if not trainer.fit_loop._should_accumulate():
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch: MicroBatch, batch_idx) -> None:
+        if not trainer.fit_loop._should_accumulate() and not batch.empty:
             self._note(trainer.callback_metrics, _EVERY_STEP)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -51,11 +56,15 @@ class RunSummary(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._note(trainer.callback_metrics, _VALIDATED)
+        self._validated_at = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._seen:
-            return
-        seconds = self._seconds()
+        if self._validated_at != trainer.global_step and trainer.enable_validation:
+            _validate(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._start is None:
+            self._print(trainer, f"the run is complete: it has had {trainer.max_epochs} rollouts")
         rows = [("", "first", "last", "mean")]
         for name in (*_VALIDATED, *_EVERY_ROLLOUT, *_EVERY_STEP):
             if name in self._seen:
@@ -63,19 +72,22 @@ class RunSummary(L.Callback):
                 mean = "" if name in _VALIDATED else _show(name, total / count)
                 rows.append((name, _show(name, first), _show(name, last), mean))
         lines = [f"{name:<26}{first:>11}{last:>11}{mean:>11}" for name, first, last, mean in rows]
-        lines.append(f"{trainer.global_step} optimizer steps in {seconds:.0f} s")
-        if trainer.log_dir is not None:
-            lines.append(f"curves and checkpoints: {trainer.log_dir}")
-            lines.append(f"to see the curves: tensorboard --logdir {trainer.log_dir}")
+        lines.append(f"{trainer.global_step} optimizer steps in {self._seconds():.0f} s")
+        if self._folder is not None:
+            lines.append(f"curves and checkpoints: {self._folder}")
+            lines.append(f"to see the curves: tensorboard --logdir {self._folder}")
         self._print(trainer, "\n".join(lines))
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt):
-            self._print(
-                trainer,
-                f"interrupted at step {trainer.global_step}; the same command with "
-                f"ckpt_path=last goes on from the last checkpoint in {trainer.log_dir}",
+            saved = self._folder is not None and any(Path(self._folder).rglob("*.ckpt"))
+            advice = (
+                f"the same command with ckpt_path=last goes on from the last checkpoint in "
+                f"{self._folder}"
+                if saved
+                else "there was no checkpoint yet"
             )
+            self._print(trainer, f"interrupted at step {trainer.global_step}; {advice}")
 
     def _note(self, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
         for name in names:
@@ -85,12 +97,20 @@ class RunSummary(L.Callback):
                 self._seen[name] = [first, value, total + value, count + 1]
 
     def _seconds(self) -> float:
-        return self._seconds_before_resume + time.perf_counter() - self._start
+        since = 0.0 if self._start is None else time.perf_counter() - self._start
+        return self._seconds_before_resume + since
 
     @staticmethod
     def _print(trainer: L.Trainer, text: str) -> None:
         if trainer.is_global_zero:
             print(f"\n{text}\n", flush=True)
+
+
+def _validate(trainer: L.Trainer) -> None:
+    """One validation, as Lightning's own training loop runs it between batches."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
 
 
 def _show(name: str, value: float) -> str:

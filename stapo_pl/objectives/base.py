@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -82,8 +83,18 @@ class Objective(ABC):
     overlong_filtering: bool = False
 
     def __post_init__(self) -> None:
-        if self.kl_coef < 0:
+        for name, choices in (
+            ("advantage", advantages.Estimator),
+            ("aggregation", tensors.Aggregation),
+            ("kl_estimator", kl.Estimator),
+        ):
+            if getattr(self, name) not in get_args(choices):
+                accepted = ", ".join(get_args(choices))
+                raise ConfigError(f"{name} must be one of {accepted}, got {getattr(self, name)}")
+        if not 0 <= self.kl_coef < math.inf:
             raise ConfigError(f"kl_coef must not be negative, got {self.kl_coef}")
+        if not math.isfinite(self.entropy_coef):
+            raise ConfigError(f"entropy_coef must be finite, got {self.entropy_coef}")
         if not 0 <= self.overlong_buffer < 1:
             raise ConfigError(f"overlong_buffer must lie in [0, 1), got {self.overlong_buffer}")
 

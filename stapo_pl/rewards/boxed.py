@@ -11,12 +11,16 @@ def last_boxed(text: str) -> str | None:
         '\\frac{1}{2}'
     """
     opening = r"\boxed{"
-    start = text.rfind(opening)
-    while start != -1:
-        depth = 1
-        for end in range(start + len(opening), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[start + len(opening) : end]
-        start = text.rfind(opening, 0, start)
-    return None
+    last: tuple[int, int] | None = None
+    # Where the content of each open brace starts, if the brace is a box's; one pass, whatever a
+    # model wrote.
+    open_braces: list[int | None] = []
+    for place, character in enumerate(text):
+        if character == "{":
+            is_box = text.startswith(opening, place + 1 - len(opening))
+            open_braces.append(place + 1 if is_box else None)
+        elif character == "}" and open_braces:
+            start = open_braces.pop()
+            if start is not None and (last is None or start > last[0]):
+                last = (start, place)
+    return None if last is None else text[slice(*last)]

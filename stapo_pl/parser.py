@@ -1,0 +1,68 @@
+"""A parser that answers a mistake in one line, with the nearest known name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from typing import ClassVar
+
+from lightning.pytorch.cli import LightningArgumentParser
+from torch.optim import Optimizer
+
+from stapo_pl.objectives import Objective, Selection
+from stapo_pl.overrides import nearest
+from stapo_pl.samplers import Sampler
+from stapo_pl.tasks import Task
+
+# How jsonargparse words an unknown key, a value that is no choice, and a class that does not exist.
+_UNKNOWN_KEY = re.compile(
+    r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: "
+    r"--([\w.]+)"
+)
+_NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
+_NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
+
+
+class HelpfulParser(LightningArgumentParser):
+    """Reports a mistake in one line, with the nearest known name."""
+
+    words: ClassVar[list[str]] = []
+    """The command line, to name keys as they were given."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        print(f"error: {self._explain(' '.join(message.split()))}", file=sys.stderr)
+        sys.exit(2)
+
+    def _explain(self, message: str) -> str:
+        classes = _known_classes()
+        if unknown := _UNKNOWN_KEY.search(message):
+            key = next(filter(None, unknown.groups()))
+            known = {action.dest for action in self._actions}
+            known |= {name for cls in classes for name in inspect.signature(cls).parameters}
+            return f"{self._as_given(key)}: no such key{nearest(key, known)}"
+        if wrong := _NO_CHOICE.search(message):
+            key, choices, value = wrong.groups()
+            choices = re.findall(r"'([^']*)'", choices)
+            word = f"{self._as_given(key)}={value}"
+            return f"{word}: expected one of {', '.join(choices)}{nearest(value, choices)}"
+        if wrong := _NO_CLASS.search(message):
+            key, name = wrong.groups()
+            names = {cls.__name__ for cls in classes}
+            return f"{self._as_given(key)}={name}: no such class{nearest(name, names)}"
+        return message
+
+    def _as_given(self, key: str) -> str:
+        """The whole key of a word of the command line that ends in `key`."""
+        given = (word.lstrip("-").split("=")[0] for word in self.words)
+        return next((word for word in given if f".{word}".endswith(f".{key}")), key)
+
+
+def _known_classes() -> set[type]:
+    """All classes that a config can name."""
+    found, classes = set(), [Objective, Selection, Task, Sampler, Optimizer]
+    while classes:
+        cls = classes.pop()
+        found.add(cls)
+        classes += cls.__subclasses__()
+    return found

@@ -1,0 +1,101 @@
+"""Where a run is logged, and how the run that ckpt_path=last means is found again."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stapo_pl.errors import ConfigError
+
+_VERSION = re.compile(r"version_(\d+)")
+
+
+@dataclass
+class Run:
+    """Where a run is logged.
+
+    Args:
+        name: folder of the run under `logs`; None is <objective>-<task>-seed<seed>. Each start
+            makes a folder version_0, version_1, ... in it; ckpt_path=last continues the newest.
+        objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
+        logs: folder of all runs.
+    """
+
+    name: str | None = None
+    objective: str | None = None
+    logs: str = "logs"
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that `folder` can be made, without making it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"run.logs: cannot write to {there}, where {folder} would be")
+
+
+def check_same_run(folder: Path, current: dict[str, Any]) -> None:
+    """Checks that a run is resumed with the model, objective and data that it was started with.
+
+    Args:
+        folder: of the run.
+        current: the whole config.
+
+    Raises:
+        ConfigError: something differs.
+    """
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    for place in (("model", "path"), ("model", "objective"), ("data",)):
+        was, now = saved, current
+        for key in place:
+            was, now = was[key], now[key]
+        was, now = _flat(was, ".".join(place)), _flat(now, ".".join(place))
+        for key in sorted({*was, *now}):
+            if was.get(key) != now.get(key) and not key.startswith("data.validation"):
+                raise ConfigError(
+                    f"ckpt_path=last: {folder} was started with {key}={was.get(key)}, not "
+                    f"{now.get(key)}; name its checkpoint in ckpt_path to go on all the same, or "
+                    "set run.name for another run"
+                )
+
+
+def _flat(value: Any, prefix: str) -> dict[str, Any]:
+    """Nested dictionaries as dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key in value for k, v in _flat(value[key], f"{prefix}.{key}").items()}
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders `version_0`, `version_1`, ... of a run's name, oldest first."""
+    found = [p for p in root.glob("version_*") if _VERSION.fullmatch(p.name)]
+    return sorted(found, key=lambda p: int(_VERSION.fullmatch(p.name)[1]))
+
+
+def next_run_folder(root: Path) -> Path:
+    folders = run_folders(root)
+    number = int(_VERSION.fullmatch(folders[-1].name)[1]) + 1 if folders else 0
+    return root / f"version_{number}"
+
+
+def last_checkpoint(root: Path) -> Path:
+    """The newest complete checkpoint of the newest run of this name that has one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for folder in reversed(run_folders(root)):
+        checkpoints = list((folder / "checkpoints").glob("*.ckpt"))
+        if checkpoints:
+            return max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
+    raise ConfigError(
+        f"ckpt_path=last: there is no checkpoint in {root}; leave ckpt_path out to start a run"
+    )
