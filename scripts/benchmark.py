@@ -81,6 +81,7 @@ def trl_worker(steps: int, folder: str) -> None:
         callbacks=[clock],
         args=GRPOConfig(
             output_dir=folder, max_steps=steps, learning_rate=LR, use_cpu=True, bf16=False,
+            lr_scheduler_type="constant_with_warmup", warmup_steps=10,
             per_device_train_batch_size=PROMPTS * GROUP // MICRO_BATCHES,
             gradient_accumulation_steps=MICRO_BATCHES, num_generations=GROUP,
             max_completion_length=NEW_TOKENS, temperature=1.0, beta=0.0, loss_type="grpo",

@@ -20,7 +20,7 @@ from stapo_pl.rollout import (
     mini_batches,
     sample_groups,
 )
-from stapo_pl.scoring import score, weigh
+from stapo_pl.scoring import score, score_reference, weigh
 from stapo_pl.seeding import reseed
 from stapo_pl.sizes import BatchSizes
 from stapo_pl.tasks.base import Task
@@ -207,12 +207,16 @@ class RolloutDataModule(L.LightningDataModule):
             )
             for trajectories in mini_batches(rollout, sizes.prompts_per_rollout, sizes.mini_batches)
         ]
+        # The first update still sees the policy that made the rollout: unless a selection or a
+        # later epoch asks before, its own forward pass serves as its mini-batch's scoring pass.
+        lazy = module.objective.selection is None and sizes.epochs_per_rollout == 1
         behavior = []
         for i, micros in enumerate(batches):
             self.on_phase("score", i, len(batches))
-            behavior.append(score(micros, module))
-        tokens = [micro.tokens for micros in batches for micro in micros]
-        self.rollout_metrics = rollout_metrics(rollout, tokens, self.world, module.device) | {
+            behavior.append(None if lazy and i == 0 else score(micros, module))
+            if module.objective.needs_reference:
+                score_reference(micros, module)
+        self.rollout_metrics = rollout_metrics(rollout, self.world, module.device) | {
             "time/rollout_s": sampled - start,
             "time/score_s": time.perf_counter() - sampled,
         }

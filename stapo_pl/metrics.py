@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torchmetrics import MaxMetric, MeanMetric, Metric, SumMetric
 
 from stapo_pl.rollout import Rollout
-from stapo_pl.types import Tokens
 from stapo_pl.world import World
 
 
@@ -25,18 +22,25 @@ class StepMetrics(nn.Module):
         self.metrics = nn.ModuleDict()
 
     def update(self, values: dict[str, Tensor]) -> None:
-        """Adds values, one a token, or a share of the loss."""
+        """Adds values, one a token, or a share of the loss. All ranks add the same names."""
         for name, value in values.items():
             if name not in self.metrics:
                 kind = MaxMetric if name.endswith("_max") else MeanMetric
                 kind = SumMetric if name == "loss" else kind
                 self.metrics[name] = kind(nan_strategy="disable").to(value.device)
+            metric, value = self.metrics[name], value.detach().float()
+            # Without a token there is nothing to add, but a collective to take part in.
             if value.numel():
-                self.metrics[name].update(value.detach().float())
+                metric.update(value)
+            elif isinstance(metric, MaxMetric):
+                metric.update(value.new_tensor(-torch.inf))
+            else:
+                metric.update(value.new_zeros(1), 0.0)
 
     def compute(self) -> dict[str, Tensor]:
         """Values of the step, the same on all ranks; starts the next step."""
-        values = {name: metric.compute() for name, metric in self.metrics.items()}
+        updated = {name: metric for name, metric in self.metrics.items() if metric.update_called}
+        values = {name: metric.compute() for name, metric in updated.items()}
         self.reset()
         return values
 
@@ -63,14 +67,8 @@ class PassAtK(Metric):
         return self.solved / self.prompts
 
 
-def rollout_metrics(
-    rollout: Rollout, tokens: Iterable[Tokens], world: World, device: torch.device
-) -> dict[str, float]:
-    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled.
-
-    Args:
-        tokens: the scored tokens that are trained on.
-    """
+def rollout_metrics(rollout: Rollout, world: World, device: torch.device) -> dict[str, float]:
+    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled."""
     samples = [t for group in rollout.sampled for t in group]
     lengths = [len(t.completion.token_ids) for t in samples]
     zero_signal = sum(len({t.reward for t in group}) == 1 for group in rollout.sampled)
@@ -86,10 +84,6 @@ def rollout_metrics(
     count, reward, square, correct, length, truncated, zero_signal = world.sum(
         torch.tensor(sums, dtype=torch.float64, device=device)
     ).tolist()
-    gaps = [
-        (t.old_logprobs_T - t.sampler_logprobs_T.to(device)).abs().max() for t in tokens if len(t)
-    ]
-    gap = world.max(torch.stack([*gaps, torch.zeros((), device=device)]).max())
     return {
         "reward/mean": reward / count,
         "reward/std": max(square / count - (reward / count) ** 2, 0.0) ** 0.5,
@@ -99,7 +93,6 @@ def rollout_metrics(
         "rollout/tokens": length,
         "rollout/length_mean": length / count,
         "rollout/truncated_fraction": truncated / count,
-        "rollout/sampler_gap": gap.item(),
         "rollout/rounds": float(rollout.rounds),
         "rollout/discarded_groups": float(rollout.discarded_groups),
         "rollout/surplus_groups": float(rollout.surplus_groups),

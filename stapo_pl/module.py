@@ -70,6 +70,9 @@ class PolicyModule(L.LightningModule):
         self.world = World()
         self.step_metrics = StepMetrics()
         self.skipped_steps = 0
+        # Largest difference between the sampler's log-probabilities and ours in this rollout.
+        self.sampler_gap = torch.zeros(())
+        self._tau_p = getattr(objective.selection, "tau_p", _RARE_PROBABILITY)
         self.greedy_accuracy, self.accuracy, self.pass_at_k = MeanMetric(), MeanMetric(), PassAtK()
 
     @property
@@ -124,19 +127,13 @@ class PolicyModule(L.LightningModule):
         policy.train(was_training)
         return statistics
 
-    def observe_selection(
-        self, tokens: Tokens, statistics: TokenStatistics, behavior: TokenStatistics
-    ) -> None:
-        """Notes what the selection did with a mini-batch, for the metrics of its step."""
-        tau_p = getattr(self.objective.selection, "tau_p", _RARE_PROBABILITY)
-        values = {
-            "silenced_fraction": tokens.weights_T == 0,
-            "rare_fraction": rare_tokens(tokens, statistics, tau_p),
-        }
-        if self.objective.needs_current_statistics:
-            mask_T = self.objective.selection.select(tokens, behavior, self.world)
-            values["selection_drift"] = mask_T != (tokens.weights_T != 0)
-        self.step_metrics.update(values)
+    def _note_sampler_gap(self, tokens: Tokens) -> None:
+        if len(tokens):
+            gap = (tokens.old_logprobs_T - tokens.sampler_logprobs_T).abs().max()
+            self.sampler_gap = torch.maximum(self.sampler_gap.to(gap.device), gap)
+
+    def on_train_epoch_start(self) -> None:
+        self.sampler_gap = torch.zeros((), device=self.device)
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
         age = self.global_step - batch.version
@@ -145,10 +142,16 @@ class PolicyModule(L.LightningModule):
         )
         current = self.policy(batch)
         tokens = batch.tokens
+        if tokens.old_logprobs_T is None:
+            # Nothing asked for a scoring pass: this is the policy that made the rollout.
+            tokens.old_logprobs_T = current.logprobs_T.detach()
+        self._note_sampler_gap(tokens)
         loss = self.objective.loss(current, tokens)
         values = {
             "loss": loss,
             "entropy": current.entropy_T,
+            "silenced_fraction": tokens.weights_T == 0,
+            "rare_fraction": rare_tokens(tokens, current, self._tau_p),
             "kl_old": kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
             **self.objective.token_metrics(current, tokens),
         }

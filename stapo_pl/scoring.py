@@ -1,4 +1,4 @@
-"""What the policy itself says about a mini-batch before it is updated on it."""
+"""What the policies say about a mini-batch before the policy is updated on it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ def statistics(micros: Sequence[MicroBatch], module: PolicyModule) -> TokenStati
 
 
 def score(micros: Sequence[MicroBatch], module: PolicyModule) -> TokenStatistics:
-    """Fills in old (and reference) log-probabilities of a mini-batch; returns its statistics."""
+    """Fills in the old log-probabilities of a mini-batch; returns all of its statistics."""
     behavior = statistics(micros, module)
     sizes = [len(micro.tokens) for micro in micros]
     for micro, logprobs_T in zip(micros, behavior.logprobs_T.split(sizes), strict=True):
         micro.tokens.old_logprobs_T = logprobs_T
-        if module.objective.needs_reference:
-            reference = module.reference_statistics(micro)
-            micro.tokens.reference_logprobs_T = reference.logprobs_T
     return behavior
+
+
+def score_reference(micros: Sequence[MicroBatch], module: PolicyModule) -> None:
+    """Fills in the reference log-probabilities of a mini-batch."""
+    for micro in micros:
+        micro.tokens.reference_logprobs_T = module.reference_statistics(micro).logprobs_T
 
 
 def weigh(
     micros: Sequence[MicroBatch],
-    behavior: TokenStatistics,
+    behavior: TokenStatistics | None,
     module: PolicyModule,
     *,
     first: bool,
@@ -38,18 +41,20 @@ def weigh(
     """Copies of the micro-batches, with weights decided over the whole mini-batch and all ranks.
 
     Args:
-        behavior: statistics of the mini-batch from the scoring pass.
-        first: whether the policy is still the one that the scoring pass saw.
+        behavior: statistics from the scoring pass; None if there was none, as no selection asked.
+        first: whether the policy is still the one that made the rollout.
         max_new_tokens: longest possible response.
     """
-    current = behavior
-    if module.objective.needs_current_statistics and not first:
-        current = statistics(micros, module)
-    device = module.device
+    objective, device = module.objective, module.device
+    is_stale = objective.needs_current_statistics and not first
+    current = statistics(micros, module) if is_stale else behavior
     weighed = [module.transfer_batch_to_device(micro, device, 0) for micro in micros]
     tokens = Tokens.cat([micro.tokens for micro in weighed])
-    module.objective.set_weights(tokens, current, module.world, max_new_tokens)
-    module.observe_selection(tokens, current, behavior)
+    objective.set_weights(tokens, current, module.world, max_new_tokens)
+    if is_stale:
+        by_behavior_T = objective.selection.select(tokens, behavior, module.world)
+        drift_T = by_behavior_T != (tokens.weights_T != 0)
+        module.step_metrics.update({"selection_drift": drift_T})
     empty = int(module.world.sum(torch.tensor(len(tokens), device=device))) == 0
     parts = tokens.split([len(micro.tokens) for micro in weighed])
     for micro, part in zip(weighed, parts, strict=True):

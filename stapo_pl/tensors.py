@@ -15,10 +15,9 @@ Aggregation = Literal[
     "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
 ]
 
-# Elements of the largest [tokens, vocabulary] block that exists at a time: 128 MiB in fp32 where a
-# kernel has to be kept busy, 1 MiB on a CPU, whose caches hold that much.
-_CHUNK_ELEMENTS = {"cpu": 2**18}
-_CHUNK_ELEMENTS_ELSEWHERE = 2**25
+# The largest [tokens, vocabulary] block that exists at a time: at most 128 MiB of fp32, and of a
+# small vocabulary as many tokens as a CPU's caches like.
+_CHUNK_ELEMENTS, _CHUNK_TOKENS = 2**25, 1024
 
 
 class _ChunkedStatistics(torch.autograd.Function):
@@ -107,8 +106,8 @@ def token_statistics(
 ) -> TokenStatistics:
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
-    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default as
-    many as fit into 128 MiB of fp32), and again in backward.
+    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default at
+    most 128 MiB of fp32), and again in backward.
 
     Args:
         hidden_TD: last hidden states at the positions that predict the tokens.
@@ -119,8 +118,8 @@ def token_statistics(
         dtype = torch.get_autocast_dtype(hidden_TD.device.type)
         hidden_TD, weight_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
         bias_V = None if bias_V is None else bias_V.to(dtype)
-    elements = _CHUNK_ELEMENTS.get(hidden_TD.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-    chunk_tokens = chunk_tokens or max(1, elements // len(weight_VD))
+    if chunk_tokens is None:
+        chunk_tokens = min(_CHUNK_TOKENS, max(1, _CHUNK_ELEMENTS // len(weight_VD)))
     with torch.autocast(hidden_TD.device.type, enabled=False):
         return TokenStatistics(
             *_ChunkedStatistics.apply(

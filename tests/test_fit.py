@@ -273,6 +273,15 @@ def test_a_step_is_the_same_however_lightning_accumulates_it(tmp_path):
     assert float(moved) == pytest.approx(0.1 * 0.001, rel=1e-2)
 
 
+def test_the_first_update_serves_as_its_own_scoring_pass(tmp_path):
+    """Without a selection it is not scored before; the losses are those of a run that scores all."""
+    lazy = fit(make(tmp_path, "objective=grpo"))
+    all_kept = ("objective.selection=TopEntropy", "objective.selection.fraction=1.0")
+    eager = fit(make(tmp_path, "objective=grpo", *all_kept))
+    for name in ("policy/loss", "policy/ratio_max", "policy/kl_old", "rollout/sampler_gap"):
+        assert scalars(lazy)[name] == scalars(eager)[name], name
+
+
 def test_the_table_shows_a_validation_of_the_last_step(tmp_path):
     cli = fit(make(tmp_path, "trainer.check_val_every_n_epoch=9"))
     assert [step for step, _ in scalars(cli)["val/accuracy"]] == [0, 4]

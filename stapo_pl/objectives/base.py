@@ -122,13 +122,17 @@ class Objective(ABC):
         return self.selection is not None and self.selection.statistics == "current"
 
     def set_weights(
-        self, tokens: Tokens, statistics: TokenStatistics, world: World, max_new_tokens: int
+        self,
+        tokens: Tokens,
+        statistics: TokenStatistics | None,
+        world: World,
+        max_new_tokens: int,
     ) -> None:
         """Fills in the weights of a whole mini-batch. Collective over the ranks of `world`.
 
         Args:
             tokens: all tokens of the mini-batch on this rank.
-            statistics: theirs, from the source that the selection asks for.
+            statistics: theirs, from the source that the selection asks for; None without one.
             max_new_tokens: longest possible response.
         """
         all_T = torch.ones_like(tokens.sequence_T, dtype=torch.bool)
