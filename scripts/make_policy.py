@@ -184,8 +184,7 @@ def main() -> None:
     )
     start = time.perf_counter()
     for update, (ids, labels) in enumerate(batches(tokenizer, args)):
-        # Right padding under a causal mask: the padding is never attended to, and its labels are
-        # -100.
+        # Right padding is never attended to under a causal mask, and its labels are -100.
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         optimizer.zero_grad()
         loss.backward()

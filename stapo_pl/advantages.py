@@ -8,8 +8,7 @@ from torch import Tensor
 
 Estimator = Literal["grpo", "dr_grpo", "rloo"]
 
-# Keeps the division finite in a group whose rewards hardly differ; the value that verl and TRL
-# users know.
+# Keeps the division finite where rewards hardly differ; the value that verl's users know.
 _STD_EPSILON = 1e-6
 
 

@@ -99,8 +99,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.cursor = 0
         self.world = World()
         self.rollout_metrics: dict[str, float] = {}
-        # Callbacks put themselves in here at setup: who samples, who wants to see progress and
-        # rollouts.
+        # Callbacks put themselves in here at setup: who samples, who shows progress and rollouts.
         self.generate: Generate | None = None
         self.on_phase: Callable[[str, int, int], None] = lambda phase, done, total: None
         self.on_rollout: Callable[[Rollout], None] = lambda rollout: None

@@ -20,8 +20,7 @@ from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, sh
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
-# Probability below which `policy/rare_fraction` counts a token, where the selection names none
-# (2602.15620).
+# Below it a token is rare, where the selection does not say otherwise (2602.15620).
 _RARE_PROBABILITY = 0.002
 
 _SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": "linear"}

@@ -22,8 +22,7 @@ from stapo_pl.errors import ConfigError
 from stapo_pl.tensors import token_statistics
 from stapo_pl.types import MicroBatch, TokenStatistics
 
-# Largest difference allowed between log-probabilities from the hidden states and from the model's
-# own logits.
+# Largest difference allowed between our log-probabilities and those of the model's logits.
 _HEAD_TOLERANCE = 1e-3
 
 
@@ -40,8 +39,7 @@ class Policy(nn.Module):
         self.model = model
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
-        # Padding stands on the right, where causal attention never looks back at it: no mask is
-        # needed.
+        # Padding stands on the right, where causal attention never looks: no mask is needed.
         output = self.model.base_model(input_ids=batch.input_ids_BL, use_cache=False)
         head = self.model.get_output_embeddings()
         return token_statistics(

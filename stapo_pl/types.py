@@ -4,8 +4,9 @@ A tensor's name ends in its shape:
 
     P  prompts of a rollout            G  responses of a prompt (its group)
     B  sequences (prompt + response)   L  padded length of a sequence
-    T  response tokens of B sequences, laid end to end: no prompt, no padding, no token the policy
-    did not write V  vocabulary                      D  hidden size
+    V  vocabulary                      D  hidden size
+    T  response tokens of B sequences, laid end to end: no prompt, no padding, and no token that
+       the policy did not write
 
 Losses, selections and metrics see only T and the sequence that each token belongs to, so how
 sequences were padded, packed, ordered or cut into micro-batches cannot change them.

@@ -274,7 +274,7 @@ def test_a_step_is_the_same_however_lightning_accumulates_it(tmp_path):
 
 
 def test_the_first_update_serves_as_its_own_scoring_pass(tmp_path):
-    """Without a selection it is not scored before; the losses are those of a run that scores all."""
+    """Unscored, where no selection asks: the losses are those of a run that scores all."""
     lazy = fit(make(tmp_path, "objective=grpo"))
     all_kept = ("objective.selection=TopEntropy", "objective.selection.fraction=1.0")
     eager = fit(make(tmp_path, "objective=grpo", *all_kept))

@@ -128,6 +128,17 @@ def test_verl_rows_must_be_there(tmp_path):
         VerlParquet(str(file)).train_problems()
 
 
+@pytest.mark.parametrize("broken", [{"prompt": "1+1?"}, {"reward_model": {"style": "rule"}}])
+def test_a_broken_verl_row_is_named(tmp_path, broken):
+    file = tmp_path / "rows.parquet"
+    Dataset.from_list([verl_row("1+1?", "2") | broken]).to_parquet(file)
+    with pytest.raises(ConfigError, match="row 0: expected prompt as chat messages"):
+        VerlParquet(str(file)).train_problems()
+    file.write_text("no parquet")
+    with pytest.raises(ConfigError, match="not a parquet file"):
+        VerlParquet(str(file)).train_problems()
+
+
 def test_benchmark_rows():
     folder = os.environ.get("STAPO_BENCHMARKS")
     if folder is None:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 Estimator = Literal["k1", "k2", "k3", "abs"]
 
-# exp() of a larger log-ratio overflows or drowns everything else; verl and TRL clamp at the same
-# value.
+# exp() of a larger log-ratio overflows or drowns everything else; verl clamps here too.
 MAX_LOG_RATIO = 20.0
 # One far-off token would dominate a batch's k3, which grows exponentially; verl's bound.
 MAX_K3 = 10.0

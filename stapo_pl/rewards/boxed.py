@@ -12,8 +12,7 @@ def last_boxed(text: str) -> str | None:
     """
     opening = r"\boxed{"
     last: tuple[int, int] | None = None
-    # Where the content of each open brace starts, if the brace is a box's; one pass, whatever a
-    # model wrote.
+    # Of each open brace: where its content starts, if it is a box's. One pass over any text.
     open_braces: list[int | None] = []
     for place, character in enumerate(text):
         if character == "{":

@@ -13,8 +13,7 @@ from stapo_pl.rewards.base import Score
 from stapo_pl.rewards.exact import exact_boxed
 from stapo_pl.tasks.base import Problem, Task
 
-# Of every eight expressions one is for validation; the expression itself decides, so the two sets
-# cannot meet.
+# One expression in eight is for validation; a hash of it decides, so the sets cannot meet.
 _VALIDATION_SHARE = 8
 
 

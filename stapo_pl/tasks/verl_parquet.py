@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.rewards.base import Score
@@ -60,20 +61,27 @@ class VerlParquet(Task):
         from datasets import Dataset, disable_progress_bars  # heavy, and only needed here
 
         disable_progress_bars()
-        rows = Dataset.from_parquet(file, keep_in_memory=True)
+        try:
+            rows = Dataset.from_parquet(file, keep_in_memory=True)
+        except Exception as error:  # the file is the user's and may be anything
+            raise ConfigError(f"{file}: not a parquet file that can be read") from error
         missing = [column for column in _COLUMNS if column not in rows.column_names]
         if missing:
             raise ConfigError(
                 f"{file}: column {missing[0]} is missing; it has {', '.join(rows.column_names)}"
             )
-        return [
-            Problem(
-                self._messages(row["prompt"]),
-                str(row["reward_model"]["ground_truth"]),
-                row["data_source"],
-            )
-            for row in rows
-        ]
+        return [self._problem(row, f"{file}, row {number}") for number, row in enumerate(rows)]
+
+    def _problem(self, row: dict[str, Any], place: str) -> Problem:
+        try:
+            messages = self._messages(row["prompt"])
+            answer = row["reward_model"]["ground_truth"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{place}: expected prompt as chat messages (role, content) and "
+                "reward_model.ground_truth"
+            ) from error
+        return Problem(messages, str(answer), row["data_source"])
 
     def _messages(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
         *earlier, last = messages
