@@ -171,6 +171,18 @@ def test_a_rollout_uses_the_weights_after_the_last_step_of_the_one_before(tmp_pa
     assert not torch.equal(watch.sampled_from[1], watch.after_step[1])
 
 
+def test_the_policy_is_updated_in_training_mode(tmp_path):
+    """Models are loaded in evaluation mode, and scoring and validation switch to it."""
+    modes = []
+
+    class Watch(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            modes.append(all(module.training for module in pl_module.policy.modules()))
+
+    fit(make(tmp_path), Watch())
+    assert modes == [True] * 8
+
+
 def test_a_stale_micro_batch_is_refused(tmp_path):
     cli = make(tmp_path)
 

@@ -24,6 +24,10 @@ class RolloutCheckpoint(ModelCheckpoint):
             **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
         )
 
+    @property
+    def state_key(self) -> str:
+        return type(self).__qualname__  # Lightning's has the interval in it, which may change
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self._every_n_epochs = 1
