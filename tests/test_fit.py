@@ -179,7 +179,8 @@ def test_the_policy_is_updated_in_training_mode(tmp_path):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             modes.append(all(module.training for module in pl_module.policy.modules()))
 
-    fit(make(tmp_path), Watch())
+    for objective in ("grpo", "stapo"):  # without and with a scoring pass before the first update
+        fit(make(tmp_path, f"objective={objective}", "data.prompts_per_mini_batch=8"), Watch())
     assert modes == [True] * 8
 
 
