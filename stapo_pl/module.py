@@ -220,6 +220,7 @@ class PolicyModule(L.LightningModule):
             "val/accuracy": self.accuracy,
             "val/pass_at_k": self.pass_at_k,
         }
-        self.log_dict({name: metric.compute() for name, metric in metrics.items()})
+        values = {name: metric.compute() for name, metric in metrics.items()}
+        self.log_dict(values, sync_dist=True)  # they are equal already; this tells Lightning so
         for metric in metrics.values():
             metric.reset()

@@ -37,7 +37,11 @@ def fit(cli: StapoCLI, *callbacks: L.Callback) -> StapoCLI:
 
 
 def scalars(cli: StapoCLI) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(cli.folder))
+    return read_scalars(cli.folder)
+
+
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
     events.Reload()
     return {
         tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
