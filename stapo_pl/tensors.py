@@ -107,7 +107,8 @@ def token_statistics(
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
     The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default at
-    most 128 MiB of fp32), and again in backward.
+    most 128 MiB of fp32), and again in backward. The softmax is in fp32 at least; under autocast
+    the product with the head is in autocast's type.
 
     Args:
         hidden_TD: last hidden states at the positions that predict the tokens.
