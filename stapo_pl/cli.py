@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
 
 from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.datamodule import RolloutDataModule
@@ -96,9 +98,11 @@ class StapoCLI(LightningCLI):
             self.ckpt_path = Path(checkpoint).absolute()
             if not self.ckpt_path.exists():
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
+            if self.ckpt_path.is_file() and not zipfile.is_zipfile(self.ckpt_path):
+                raise ConfigError(f"ckpt_path={checkpoint}: not a checkpoint")
         if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
             self.folder = self.ckpt_path.parents[1]
-        check_writable(self.folder)
+        check_writable(Path(run.logs))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.config.trainer.logger in (None, True):
@@ -159,6 +163,7 @@ def check_trainer(trainer: Any) -> None:
 def _quiet() -> None:
     """Keeps the console for what concerns the run."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     transformers.utils.logging.disable_progress_bar()
     # Lightning advertises a logger of its own at every start.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
@@ -172,6 +177,9 @@ def main(args: list[str], config_dir: Path) -> None:
     try:
         cli = StapoCLI(args, config_dir)
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
-    except (ConfigError, TrainingError) as error:
+    except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        sys.exit(1)

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
 from stapo_pl.objectives import Objective, Selection
-from stapo_pl.overrides import nearest
+from stapo_pl.overrides import GROUPS, nearest
 from stapo_pl.samplers import Sampler
 from stapo_pl.tasks import Task
 
@@ -21,6 +21,7 @@ _UNKNOWN_KEY = re.compile(
     r"--([\w.]+)"
 )
 _NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
+_WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*)')
 _NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
 
 
@@ -38,6 +39,9 @@ class HelpfulParser(LightningArgumentParser):
         classes = _known_classes()
         if unknown := _UNKNOWN_KEY.search(message):
             key = next(filter(None, unknown.groups()))
+            if key in GROUPS:
+                place = GROUPS[key].key
+                return f"{key}: give it as a word, {key}=NAME; in a YAML it is {place}"
             known = {action.dest for action in self._actions}
             known |= {name for cls in classes for name in inspect.signature(cls).parameters}
             return f"{self._as_given(key)}: no such key{nearest(key, known)}"
@@ -50,6 +54,9 @@ class HelpfulParser(LightningArgumentParser):
             key, name = wrong.groups()
             names = {cls.__name__ for cls in classes}
             return f"{self._as_given(key)}={name}: no such class{nearest(name, names)}"
+        if wrong := _WRONG_VALUE.fullmatch(message):
+            key, reason = wrong.groups()
+            return f"{self._as_given(key)}: {reason}"
         return message
 
     def _as_given(self, key: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,19 +31,22 @@ class Run:
     logs: str = "logs"
 
 
-def check_writable(folder: Path) -> None:
-    """Checks that `folder` can be made, without making it.
+def check_writable(logs: Path) -> None:
+    """Checks that runs can be written in `logs`, which is made if it is not there.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: they cannot.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"run.logs: cannot write to {there}, where {folder} would be")
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=logs):
+            pass
+    except OSError as error:
+        raise ConfigError(f"run.logs={logs}: cannot write there: {error.strerror}") from error
 
 
 def check_same_run(folder: Path, current: dict[str, Any]) -> None:
-    """Checks that a run is resumed with the model, objective and data that it was started with.
+    """Checks that a run is resumed with the seed, model and data that it was started with.
 
     Args:
         folder: of the run.
@@ -53,11 +56,8 @@ def check_same_run(folder: Path, current: dict[str, Any]) -> None:
         ConfigError: something differs.
     """
     saved = yaml.safe_load((folder / "config.yaml").read_text())
-    for place in (("model", "path"), ("model", "objective"), ("data",)):
-        was, now = saved, current
-        for key in place:
-            was, now = was[key], now[key]
-        was, now = _flat(was, ".".join(place)), _flat(now, ".".join(place))
+    for section in ("seed_everything", "model", "data"):
+        was, now = _flat(saved[section], section), _flat(current[section], section)
         for key in sorted({*was, *now}):
             if was.get(key) != now.get(key) and not key.startswith("data.validation"):
                 raise ConfigError(

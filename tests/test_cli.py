@@ -60,7 +60,13 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
             "model.objective.selection=S2TT: no such class; did you mean S2T?",
         ),
         ("model.optimizer=AdamWW", "model.optimizer=AdamWW: no such class; did you mean AdamW?"),
-        ("objective.tau_p=high", "Got value: high"),
+        ("objective.tau_p=high", "model.objective.tau_p: Expected a <class 'float'>"),
+        (
+            "--objective=stapo",
+            "objective: give it as a word, objective=NAME; in a YAML it is model.",
+        ),
+        ("run.name=${nothere}", "nothere"),
+        (f"ckpt_path={__file__}", "not a checkpoint"),
         ("objective.tau_p=2", "tau_p must lie between 0 and 1, got 2.0"),
         ("objective.quantile=75", "quantile must lie between 0 and 1, got 75.0"),
         ("data.group_size=1", "data.group_size must be at least 2, got 1"),
@@ -117,7 +123,7 @@ def test_words_are_checked_before_anything_heavy_is_imported(word):
 def test_an_unwritable_logs_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     result = fit(f"run.logs={tmp_path / 'file'}")
-    assert result.returncode == 2 and "cannot write to" in result.stderr.splitlines()[-1]
+    assert result.returncode == 2 and "cannot write there" in result.stderr.splitlines()[-1]
 
 
 def test_print_config_shows_the_resolved_tree(tmp_path):

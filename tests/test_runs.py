@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from test_fit import fit, make
+from conftest import CONFIGS
+from test_fit import FEW_PROBLEMS, SMALL, fit, make
 
+from stapo_pl.cli import main
 from stapo_pl.errors import ConfigError
+from stapo_pl.overrides import expand
 
 SHORT = ("trainer.max_epochs=1", "data.prompts_per_rollout=4")
 
@@ -36,6 +39,8 @@ def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
         ("objective.tau_p=0.5", "was started with model.objective.init_args.tau_p=0.002, not 0.5"),
         ("data.group_size=8", "was started with data.group_size=4, not 8"),
         ("objective=grpo", "was started with model.objective"),
+        ("model.optimizer.lr=1", "was started with model.optimizer.init_args.lr=0.0004, not 1"),
+        ("seed_everything=7", "was started with seed_everything=0, not 7"),
     ],
 )
 def test_another_run_is_not_continued(tmp_path, word, message):
@@ -45,6 +50,18 @@ def test_another_run_is_not_continued(tmp_path, word, message):
     # Named outright, a checkpoint may be continued in another way.
     checkpoint = next(tmp_path.rglob("*.ckpt"))
     assert make(tmp_path, *SHORT, word, f"ckpt_path={checkpoint}").ckpt_path == checkpoint
+
+
+def test_a_run_cannot_be_made_shorter(tmp_path, capsys):
+    fit(make(tmp_path, *SHORT, "trainer.max_epochs=2"))
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            expand(
+                [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"], CONFIGS
+            ),
+            CONFIGS,
+        )
+    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
 
 
 def test_what_does_not_change_the_training_may_change(tmp_path):

@@ -64,6 +64,8 @@ class RunProgress(ProgressBar):
             self._bar.update(trainer.global_step - self._bar.n)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._bar is not None:
+            self._bar.set_description("done", refresh=False)
         self._close()
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
