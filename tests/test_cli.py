@@ -63,7 +63,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("objective.tau_p=high", "model.objective.tau_p: Expected a <class 'float'>"),
         (
             "--objective=stapo",
-            "objective: give it as a word, objective=NAME; in a YAML it is model.",
+            "objective: give it as a word, objective=NAME; in a YAML",
         ),
         ("run.name=${nothere}", "nothere"),
         (f"ckpt_path={__file__}", "not a checkpoint"),

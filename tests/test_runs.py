@@ -53,14 +53,10 @@ def test_another_run_is_not_continued(tmp_path, word, message):
 
 
 def test_a_run_cannot_be_made_shorter(tmp_path, capsys):
-    fit(make(tmp_path, *SHORT, "trainer.max_epochs=2"))
+    fit(make(tmp_path, *SHORT, "trainer.max_epochs=3"))
+    words = [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"]
     with pytest.raises(SystemExit) as stopped:
-        main(
-            expand(
-                [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"], CONFIGS
-            ),
-            CONFIGS,
-        )
+        main(expand(words, CONFIGS), CONFIGS)
     assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
 
 

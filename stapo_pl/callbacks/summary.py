@@ -64,7 +64,8 @@ class RunSummary(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._start is None:
-            self._print(trainer, f"the run is complete: it has had {trainer.max_epochs} rollouts")
+            rollouts = trainer.global_step // trainer.datamodule.sizes.steps_per_rollout
+            self._print(trainer, f"the run is complete: it has had {rollouts} rollouts")
         rows = [("", "first", "last", "mean")]
         for name in (*_VALIDATED, *_EVERY_ROLLOUT, *_EVERY_STEP):
             if name in self._seen:
