@@ -15,7 +15,8 @@ from stapo_pl.overrides import GROUPS, nearest
 from stapo_pl.samplers import Sampler
 from stapo_pl.tasks import Task
 
-# How jsonargparse words an unknown key, a value that is no choice, and a class that does not exist.
+# How jsonargparse words an unknown key, a value that is no choice, any other wrong value, and a
+# class that does not exist.
 _UNKNOWN_KEY = re.compile(
     r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: "
     r"--([\w.]+)"

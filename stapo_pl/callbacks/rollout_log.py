@@ -20,7 +20,7 @@ class RolloutLog(L.Callback):
         every_n_rollouts: how often to show them.
 
     Raises:
-        ConfigError: a number below 1.
+        ConfigError: every_n_rollouts below 1.
     """
 
     def __init__(self, completions: int = 4, every_n_rollouts: int = 10) -> None:
