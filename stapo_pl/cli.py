@@ -23,7 +23,7 @@ from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
-from stapo_pl.parser import HelpfulParser
+from stapo_pl.parser import HelpfulParser, refusal
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
@@ -72,9 +72,6 @@ class StapoCLI(LightningCLI):
         parser.add_argument("--run", type=Run, default=Run())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        parser.set_defaults(
-            {"sampler.engine": {"class_path": "stapo_pl.samplers.TransformersSampler"}}
-        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
@@ -103,6 +100,12 @@ class StapoCLI(LightningCLI):
         if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
             self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ConfigError(refusal(error)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.config.trainer.logger in (None, True):
@@ -163,6 +166,8 @@ def check_trainer(trainer: Any) -> None:
 def _quiet() -> None:
     """Keeps the console for what concerns the run."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # vLLM's scan of all modules touches deprecated names.
+    warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     transformers.utils.logging.disable_progress_bar()
     # Lightning advertises a logger of its own at every start.

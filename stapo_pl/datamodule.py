@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Literal
 
 import lightning as L
 
@@ -20,13 +21,20 @@ from stapo_pl.rollout import (
     mini_batches,
     sample_groups,
 )
-from stapo_pl.scoring import score, score_reference, weigh
+from stapo_pl.scoring import (
+    score,
+    score_reference,
+    statistics,
+    take_sampler_logprobs,
+    weigh,
+)
 from stapo_pl.seeding import reseed
 from stapo_pl.sizes import BatchSizes
 from stapo_pl.tasks.base import Task
 from stapo_pl.types import (
     Decoding,
     MicroBatch,
+    TokenStatistics,
     ValidationBatch,
 )
 from stapo_pl.validation import Sampling, Validation
@@ -65,6 +73,10 @@ class RolloutDataModule(L.LightningDataModule):
         long_prompts: what to do about longer ones: `error`, or `drop` and count them.
         max_new_tokens: longest response.
         temperature: of the rollouts; 0 < temperature. All statistics are taken at it.
+        top_p: nucleus of the rollouts, 0 < top_p <= 1.
+        top_k: of the rollouts; 0 keeps all tokens.
+        old_logprobs: the ratio's denominator: `recompute` it with the policy that trains, or take
+            the `sampler`'s own, which saves a pass where no selection needs it.
         validation: how validation samples.
         seed: of everything that is drawn.
 
@@ -83,6 +95,9 @@ class RolloutDataModule(L.LightningDataModule):
         long_prompts: LongPrompts = "error",
         max_new_tokens: int = 1024,
         temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        old_logprobs: Literal["recompute", "sampler"] = "recompute",
         validation: Validation = Validation(),  # noqa: B008
         seed: int = 0,
     ) -> None:
@@ -93,14 +108,17 @@ class RolloutDataModule(L.LightningDataModule):
         )
         self.max_prompt_tokens = max_prompt_tokens
         self.long_prompts: LongPrompts = long_prompts
-        self.decoding = Decoding(max_new_tokens, temperature)
+        self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
+        self.old_logprobs = old_logprobs
         self.validation = validation
         self.seed = seed
         self.cursor = 0
         self.world = World()
         self.rollout_metrics: dict[str, float] = {}
-        # Callbacks put themselves in here at setup: who samples, who shows progress and rollouts.
+        # Callbacks put themselves in here at setup: who samples (and rests when all
+        # is sampled), who shows progress and rollouts.
         self.generate: Generate | None = None
+        self.on_sampled: Callable[[], None] = lambda: None
         self.on_phase: Callable[[str, int, int], None] = lambda phase, done, total: None
         self.on_rollout: Callable[[Rollout], None] = lambda rollout: None
         for name, value in (
@@ -113,6 +131,10 @@ class RolloutDataModule(L.LightningDataModule):
             raise ConfigError(
                 "data.temperature must be greater than 0 (a greedy rollout explores nothing), "
                 f"got {temperature}"
+            )
+        if not 0 < top_p <= 1 or top_k < 0:
+            raise ConfigError(
+                f"data needs 0 < top_p <= 1 and top_k >= 0, got top_p={top_p}, top_k={top_k}"
             )
 
     @property
@@ -128,9 +150,11 @@ class RolloutDataModule(L.LightningDataModule):
         """Tokenizes the prompts and checks sizes against the number of ranks and micro-batches.
 
         Raises:
-            ConfigError: see the class, and `prompts.tokenize`.
+            ConfigError: see the class and `prompts.tokenize`; or the rollouts are drawn from a
+                distribution that the objective's ratio is not to.
         """
         self.sizes.check_ranks(self.trainer.world_size, self.micro_batches_per_step)
+        self._check_ratio()
         tokenizer = self.module.tokenizer
         room = self.module.max_positions - self.max_prompt_tokens - self.decoding.max_new_tokens
         if room < 0:
@@ -192,6 +216,7 @@ class RolloutDataModule(L.LightningDataModule):
             self.world,
             module.device,
         )
+        self.on_sampled()
         self.cursor = rollout.cursor
         # Right after sampling: what is random in the update depends on nothing that came before.
         reseed(self.seed, "update", self.trainer.current_epoch, self.world.rank)
@@ -206,13 +231,10 @@ class RolloutDataModule(L.LightningDataModule):
             )
             for trajectories in mini_batches(rollout, sizes.prompts_per_rollout, sizes.mini_batches)
         ]
-        # The first update still sees the policy that made the rollout: unless a selection or a
-        # later epoch asks before, its own forward pass serves as its mini-batch's scoring pass.
-        lazy = module.objective.selection is None and sizes.epochs_per_rollout == 1
         behavior = []
         for i, micros in enumerate(batches):
             self.on_phase("score", i, len(batches))
-            behavior.append(None if lazy and i == 0 else score(micros, module))
+            behavior.append(self._score(micros, first=i == 0))
             if module.objective.needs_reference:
                 score_reference(micros, module)
         self.rollout_metrics = rollout_metrics(rollout, self.world, module.device) | {
@@ -233,6 +255,34 @@ class RolloutDataModule(L.LightningDataModule):
             ):
                 micro.version, micro.mini_batch = version, step
                 yield micro
+
+    def _score(self, micros: list[MicroBatch], first: bool) -> TokenStatistics | None:
+        """Old log-probabilities of a mini-batch, and its statistics if anything needs them yet."""
+        objective = self.module.objective
+        if self.old_logprobs == "sampler":
+            take_sampler_logprobs(micros)
+            return None if objective.selection is None else statistics(micros, self.module)
+        # The first update still sees the policy that made the rollout: unless anything asks before
+        # it, its own forward pass serves as its mini-batch's scoring pass.
+        asked = objective.selection is not None or objective.correction is not None
+        if first and not asked and self.sizes.epochs_per_rollout == 1:
+            return None
+        return score(micros, self.module)
+
+    def _check_ratio(self) -> None:
+        correction, decoding = self.module.objective.correction, self.decoding
+        if correction is not None and self.old_logprobs == "sampler":
+            raise ConfigError(
+                "objective.correction weighs by the ratio of the policy's log-probabilities to the "
+                "sampler's, which is 1 with data.old_logprobs=sampler: set one or the other"
+            )
+        if (decoding.top_p < 1 or decoding.top_k) and correction is None:
+            raise ConfigError(
+                f"data.top_p={decoding.top_p} and data.top_k={decoding.top_k} cut the distribution "
+                "that rollouts are drawn from, so that they are not the policy's: set "
+                "data.top_p=1 data.top_k=0, or objective.correction=TokenTIS, which weighs by the "
+                "ratio of the two"
+            )
 
     def _sampling(self, phase: str, group_size: int, decoding: Decoding) -> Sampling:
         """What samples and scores a group for each prompt."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 from transformers import get_scheduler
@@ -39,9 +40,13 @@ class PolicyModule(L.LightningModule):
         lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
             linear.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
+        max_sampler_gap: largest difference between the log-probabilities of sampler and policy that
+            is taken for granted; None bounds nothing.
+        on_sampler_gap: what to do about a larger one: `warn`, or `raise` before the policy is
+            updated.
 
     Raises:
-        ConfigError: the model cannot be used, see `policy`.
+        ConfigError: the model cannot be used, see `policy`; or a value is out of range.
     """
 
     def __init__(
@@ -52,10 +57,14 @@ class PolicyModule(L.LightningModule):
         reference_path: str | None = None,
         lr_schedule: Literal["constant", "cosine", "linear"] = "constant",
         warmup_steps: int = 10,
+        max_sampler_gap: float | None = 0.5,
+        on_sampler_gap: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
         if warmup_steps < 0:
             raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
+        if max_sampler_gap is not None and not max_sampler_gap >= 0:
+            raise ConfigError(f"model.max_sampler_gap must not be negative, got {max_sampler_gap}")
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
@@ -67,10 +76,11 @@ class PolicyModule(L.LightningModule):
         # In a list, so that it is no submodule and in no checkpoint.
         self._reference: list[Policy] = []
         self.world = World()
-        self.step_metrics = StepMetrics()
+        self.max_sampler_gap, self.on_sampler_gap = max_sampler_gap, on_sampler_gap
+        self.step_metrics, self.gap_metrics = StepMetrics(), StepMetrics()
+        self.sampler_gap: dict[str, float] = {}
+        """How far the sampler was from the policy in the first mini-batch of this rollout."""
         self.skipped_steps = 0
-        # Largest difference between the sampler's log-probabilities and ours in this rollout.
-        self.sampler_gap = torch.zeros(())
         self._tau_p = getattr(objective.selection, "tau_p", _RARE_PROBABILITY)
         self.greedy_accuracy, self.accuracy, self.pass_at_k = MeanMetric(), MeanMetric(), PassAtK()
 
@@ -126,13 +136,31 @@ class PolicyModule(L.LightningModule):
         policy.train(was_training)
         return statistics
 
-    def _note_sampler_gap(self, tokens: Tokens) -> None:
-        if len(tokens):
-            gap = (tokens.old_logprobs_T - tokens.sampler_logprobs_T).abs().max()
-            self.sampler_gap = torch.maximum(self.sampler_gap.to(gap.device), gap)
+    def _note_sampler_gap(self, logprobs_T: Tensor, tokens: Tokens) -> None:
+        gap_T = (logprobs_T - tokens.sampler_logprobs_T).abs()
+        kl_T = kl_divergence(tokens.sampler_logprobs_T, logprobs_T, "k3")
+        self.gap_metrics.update({"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T})
+
+    def _check_sampler_gap(self) -> None:
+        """Warns or raises, as set, if the sampler is not the policy of this rollout."""
+        gap = {name: value.item() for name, value in self.gap_metrics.compute().items()}
+        self.sampler_gap = {f"rollout/sampler_{name}": value for name, value in gap.items()}
+        if self.max_sampler_gap is None or gap["gap_max"] <= self.max_sampler_gap:
+            return
+        message = (
+            f"step {self.global_step}: the sampler's log-probabilities differ from the policy's by "
+            f"up to {gap['gap_max']:.3g} (mean {gap['gap_mean']:.2g}, KL {gap['gap_kl']:.2g}), "
+            f"model.max_sampler_gap={self.max_sampler_gap}. A mean far below 0.1 is what reduced "
+            "precision does: see objective.correction. A larger one means that the sampler is not "
+            "in step with the policy"
+        )
+        if self.on_sampler_gap == "raise":
+            raise TrainingError(f"{message}; the policy was not updated")
+        rank_zero_warn(message)
 
     def on_train_epoch_start(self) -> None:
-        self.sampler_gap = torch.zeros((), device=self.device)
+        self.sampler_gap = {}
+        self.gap_metrics.reset()
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
         age = self.global_step - batch.version
@@ -144,7 +172,10 @@ class PolicyModule(L.LightningModule):
         if tokens.old_logprobs_T is None:
             # Nothing asked for a scoring pass: this is the policy that made the rollout.
             tokens.old_logprobs_T = current.logprobs_T.detach()
-        self._note_sampler_gap(tokens)
+        if batch.mini_batch == 0:
+            by_sampler = self.trainer.datamodule.old_logprobs == "sampler"
+            logprobs_T = current.logprobs_T.detach() if by_sampler else tokens.old_logprobs_T
+            self._note_sampler_gap(logprobs_T, tokens)
         loss = self.objective.loss(current, tokens)
         values = {
             "loss": loss,
@@ -154,6 +185,9 @@ class PolicyModule(L.LightningModule):
             "kl_old": kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
             **self.objective.token_metrics(current, tokens),
         }
+        if tokens.correction_T is not None:
+            values["correction_weight"] = values["correction_weight_max"] = tokens.correction_T
+            values["correction_masked_fraction"] = tokens.correction_T == 0
         if tokens.reference_logprobs_T is not None:
             values["kl_reference"] = kl_divergence(
                 current.logprobs_T, tokens.reference_logprobs_T, "k3"
@@ -163,7 +197,7 @@ class PolicyModule(L.LightningModule):
         return loss * self.trainer.accumulate_grad_batches * self.world.size
 
     def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
-        self._mini_batch_is_empty = batch.empty
+        self._mini_batch, self._mini_batch_is_empty = batch.mini_batch, batch.empty
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
@@ -178,6 +212,8 @@ class PolicyModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the step before clipping; raises TrainingError if it is not finite."""
+        if self._mini_batch == 0:
+            self._check_sampler_gap()
         values = self.step_metrics.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)

@@ -10,13 +10,13 @@ from typing import ClassVar
 from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
-from stapo_pl.objectives import Objective, Selection
+from stapo_pl.objectives import Correction, Objective, Selection
 from stapo_pl.overrides import GROUPS, nearest
 from stapo_pl.samplers import Sampler
 from stapo_pl.tasks import Task
 
-# How jsonargparse words an unknown key, a value that is no choice, any other wrong value, and a
-# class that does not exist.
+# How jsonargparse words an unknown key, a value that is no choice, any other wrong value, a class
+# that does not exist, and a setting of a class where none is chosen yet.
 _UNKNOWN_KEY = re.compile(
     r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: "
     r"--([\w.]+)"
@@ -24,6 +24,11 @@ _UNKNOWN_KEY = re.compile(
 _NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
 _WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*)')
 _NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
+
+_NO_CLASS_YET = re.compile(r'Parser key "([\w.]+)": .*NestedArg\(key=\'(\w+)\'')
+
+# How it passes on the error of a class that may also be left out.
+_REFUSAL = re.compile(r".*Errors: - (.*?) - Expected a <class 'NoneType'>")
 
 
 class HelpfulParser(LightningArgumentParser):
@@ -46,6 +51,10 @@ class HelpfulParser(LightningArgumentParser):
             known = {action.dest for action in self._actions}
             known |= {name for cls in classes for name in inspect.signature(cls).parameters}
             return f"{self._as_given(key)}: no such key{nearest(key, known)}"
+        if wrong := _NO_CLASS_YET.search(message):
+            key = self._as_given(".".join(wrong.groups()))
+            place = key.rpartition(".")[0]
+            return f"{key}: choose what has it first, as in {place}=NAME {key}=..."
         if wrong := _NO_CHOICE.search(message):
             key, choices, value = wrong.groups()
             choices = re.findall(r"'([^']*)'", choices)
@@ -63,12 +72,27 @@ class HelpfulParser(LightningArgumentParser):
     def _as_given(self, key: str) -> str:
         """The whole key of a word of the command line that ends in `key`."""
         given = (word.lstrip("-").split("=")[0] for word in self.words)
-        return next((word for word in given if f".{word}".endswith(f".{key}")), key)
+        return _short(next((word for word in given if f".{word}".endswith(f".{key}")), key))
+
+
+def refusal(error: ValueError) -> str:
+    """What a class said of its settings, without what jsonargparse adds."""
+    message = " ".join(str(error).split())
+    found = _REFUSAL.match(message)
+    return found[1] if found else message
+
+
+def _short(key: str) -> str:
+    """`objective.tau_p` for `model.objective.tau_p`, as it was given."""
+    for name, group in GROUPS.items():
+        if f"{key}.".startswith(f"{group.key}."):
+            return name + key.removeprefix(group.key)
+    return key
 
 
 def _known_classes() -> set[type]:
     """All classes that a config can name."""
-    found, classes = set(), [Objective, Selection, Task, Sampler, Optimizer]
+    found, classes = set(), [Objective, Selection, Correction, Task, Sampler, Optimizer]
     while classes:
         cls = classes.pop()
         found.add(cls)

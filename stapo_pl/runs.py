@@ -12,6 +12,8 @@ import yaml
 
 from stapo_pl.errors import ConfigError
 
+# What a resumed run may change: it moves no weight.
+_FREE = ("data.validation", "model.max_sampler_gap", "model.on_sampler_gap")
 _VERSION = re.compile(r"version_(\d+)")
 
 
@@ -59,7 +61,7 @@ def check_same_run(folder: Path, current: dict[str, Any]) -> None:
     for section in ("seed_everything", "model", "data"):
         was, now = _flat(saved[section], section), _flat(current[section], section)
         for key in sorted({*was, *now}):
-            if was.get(key) != now.get(key) and not key.startswith("data.validation"):
+            if was.get(key) != now.get(key) and not key.startswith(_FREE):
                 raise ConfigError(
                     f"ckpt_path=last: {folder} was started with {key}={was.get(key)}, not "
                     f"{now.get(key)}; name its checkpoint in ckpt_path to go on all the same, or "

@@ -24,6 +24,12 @@ def score(micros: Sequence[MicroBatch], module: PolicyModule) -> TokenStatistics
     return behavior
 
 
+def take_sampler_logprobs(micros: Sequence[MicroBatch]) -> None:
+    """Fills in the old log-probabilities of a mini-batch with those of the sampler."""
+    for micro in micros:
+        micro.tokens.old_logprobs_T = micro.tokens.sampler_logprobs_T
+
+
 def score_reference(micros: Sequence[MicroBatch], module: PolicyModule) -> None:
     """Fills in the reference log-probabilities of a mini-batch."""
     for micro in micros:

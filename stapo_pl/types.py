@@ -123,11 +123,15 @@ class Tokens:
     sampler_logprobs_T: Tensor
     """Log-probabilities as the sampler reported them."""
     old_logprobs_T: Tensor | None = None
-    """Log-probabilities under the policy that made the rollout, from the trainer's scoring pass."""
+    """Log-probabilities under the policy that made the rollout: from the trainer's scoring pass, or
+    the sampler's own."""
     reference_logprobs_T: Tensor | None = None
     """Log-probabilities under the reference policy, where something needs them."""
     weights_T: Tensor | None = None
     """Weight of the token's surrogate loss in the mini-batch; 0 where the token is silenced."""
+    correction_T: Tensor | None = None
+    """What the surrogate loss is multiplied by besides, for the sampler's being slightly another
+    policy; without a correction, None."""
     regularizer_weights_T: Tensor | None = None
     """Weight of the token's KL and entropy terms: as if no token had been silenced."""
 

@@ -23,11 +23,11 @@ class World:
 
     def sum(self, x: Tensor) -> Tensor:
         """Elementwise sum over ranks; `x` has the same shape on each."""
-        return self._reduce(x, dist.ReduceOp.SUM)
-
-    def max(self, x: Tensor) -> Tensor:
-        """Elementwise maximum over ranks; `x` has the same shape on each."""
-        return self._reduce(x, dist.ReduceOp.MAX)
+        if self.size == 1:
+            return x
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
 
     def gather(self, x_N: Tensor) -> Tensor:
         """Concatenation in rank order of one-dimensional tensors whose lengths may differ."""
@@ -40,10 +40,3 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)])
-
-    def _reduce(self, x: Tensor, operation: dist.ReduceOp) -> Tensor:
-        if self.size == 1:
-            return x
-        x = x.clone()
-        dist.all_reduce(x, operation)
-        return x

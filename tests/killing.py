@@ -1,4 +1,4 @@
-"""Callbacks for the resume tests: one writes down every loss, the other kills the process."""
+"""Callbacks for the resume tests: one writes down every loss, the other ends the run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Record(L.Callback):
 
 
 class Kill(L.Callback):
-    """SIGKILL in the third rollout, at a chosen moment."""
+    """SIGKILL in the third rollout, at a chosen moment; or the end of vLLM's engine."""
 
     def __init__(self, moment: str) -> None:
         self.moment = moment
 
-    def setup(self, trainer, pl_module, stage) -> None:
+    def on_fit_start(self, trainer, pl_module) -> None:
         def now() -> bool:
             return trainer.current_epoch == 2 and not trainer.validating
 
@@ -70,6 +70,11 @@ class Kill(L.Callback):
                     die()
 
             checkpoint.os.replace = replaced
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if self.moment == "the engine dies" and trainer.current_epoch == 2:
+            engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
+            engine._llm.llm_engine.engine_core.shutdown()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if self.moment == "between micro-batches" and trainer.current_epoch == 2 and batch_idx == 3:

@@ -12,6 +12,7 @@ from conftest import CONFIGS
 
 from stapo_pl.cli import main
 from stapo_pl.overrides import OverrideError, expand
+from stapo_pl.samplers import vllm
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 
@@ -43,7 +44,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("objective.tau_q=1", "model.objective.tau_q: no such key; did you mean tau_p?"),
+        ("objective.tau_q=1", "objective.tau_q: no such key; did you mean tau_p?"),
         ("data.group_sise=4", "data.group_sise: no such key; did you mean data.group_size?"),
         ("--data.group_sise 4", "data.group_sise: no such key; did you mean data.group_size?"),
         ("model.optimizer.lrr=1", "model.optimizer.lrr: no such key; did you mean lr?"),
@@ -53,14 +54,14 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ),
         (
             "objective.scope=al",
-            "model.objective.scope=al: expected one of rare, all; did you mean all?",
+            "objective.scope=al: expected one of rare, all; did you mean all?",
         ),
         (
             "objective=grpo objective.selection=S2TT",
-            "model.objective.selection=S2TT: no such class; did you mean S2T?",
+            "objective.selection=S2TT: no such class; did you mean S2T?",
         ),
         ("model.optimizer=AdamWW", "model.optimizer=AdamWW: no such class; did you mean AdamW?"),
-        ("objective.tau_p=high", "model.objective.tau_p: Expected a <class 'float'>"),
+        ("objective.tau_p=high", "objective.tau_p: Expected a <class 'float'>"),
         (
             "--objective=stapo",
             "objective: give it as a word, objective=NAME; in a YAML",
@@ -91,7 +92,20 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
             "model.reference_path=/no: no such folder",
         ),
         ("trainer.accelerator=gpuu", "invalid accelerator name"),
-        ("sampler.batch_size=0", "sampler.batch_size must be at least 1"),
+        ("sampler=transformers sampler.batch_size=0", "sampler.batch_size must be at least 1"),
+        ("sampler.batch_size=8", "sampler.batch_size: choose what has it first, as in sampler="),
+        ("objective=grpo objective.selection.tau_p=1", "as in objective.selection=NAME objective"),
+        ("objective.correction=TokenTSI", "no such class; did you mean TokenTIS?"),
+        ("objective.correction=TokenTIS objective.correction.cap=0.5", "cap must be at least 1"),
+        ("objective.correction=IcePop objective.correction.low=2", "low <= 1 <= high, got low=2.0"),
+        ("data.top_p=0", "data needs 0 < top_p <= 1 and top_k >= 0, got top_p=0.0"),
+        ("data.top_p=0.9", "or objective.correction=TokenTIS"),
+        ("data.top_k=20 data.old_logprobs=sampler", "set data.top_p=1 data.top_k=0, or objective."),
+        (
+            "data.old_logprobs=sampler objective.correction=TokenTIS",
+            "which is 1 with data.old_logprobs=sampler",
+        ),
+        ("model.max_sampler_gap=-1", "model.max_sampler_gap must not be negative"),
         ("task.steps=0", "task.steps must be at least 1"),
         (
             "data.max_prompt_tokens=5",
@@ -112,6 +126,15 @@ def test_every_mistake_is_one_line(words, message, tmp_path, capsys):
     assert stopped.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ") and message in last
+
+
+def test_a_sampler_that_is_not_installed_says_how_to_install_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(vllm, "is_installed", lambda: False)
+    with pytest.raises(SystemExit) as stopped:
+        main(expand(["sampler=vllm", f"run.logs={tmp_path}"], CONFIGS), CONFIGS)
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: sampler=vllm needs vLLM, which is not installed: pip install")
 
 
 @pytest.mark.parametrize("word", ["sampler=vlm", "stapo", "task=math"])

@@ -24,8 +24,8 @@ MOMENTS = [
 ]  # fmt: skip
 
 
-def fit(folder: Path, moment: str | None, *words: str) -> int:
-    """A small DAPO run (its cursor is a state) with dropout; returns the exit code."""
+def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedProcess:
+    """A small DAPO run (its cursor is a state) with dropout."""
     model = folder / "model"
     if not model.exists():
         shutil.copytree(shipped_policy(), model)
@@ -49,7 +49,7 @@ def fit(folder: Path, moment: str | None, *words: str) -> int:
         f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, timeout=300).returncode
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def losses(folder: Path) -> dict[tuple[str, str], list[str]]:
@@ -61,7 +61,7 @@ def losses(folder: Path) -> dict[tuple[str, str], list[str]]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert fit(folder, None) == 0
+    assert fit(folder, None).returncode == 0
     recorded = losses(folder)
     assert len([key for key in recorded if key[0] != "validation"]) == ROLLOUTS * BATCHES
     return folder
@@ -69,11 +69,11 @@ def uninterrupted(tmp_path_factory):
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_resumes_to_the_last_bit(uninterrupted, tmp_path, moment):
-    assert fit(tmp_path, moment) == -signal.SIGKILL
+    assert fit(tmp_path, moment).returncode == -signal.SIGKILL
     before = losses(tmp_path)
     assert ("3", "0") not in before
     (tmp_path / "losses").unlink()
-    assert fit(tmp_path, None, "ckpt_path=last") == 0
+    assert fit(tmp_path, None, "ckpt_path=last").returncode == 0
     after = losses(tmp_path)
     resumed_at = "3" if moment == "right after a checkpoint" else "2"
     assert min(key[0] for key in after if key[0] != "validation") == resumed_at

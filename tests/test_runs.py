@@ -62,5 +62,8 @@ def test_a_run_cannot_be_made_shorter(tmp_path, capsys):
 
 def test_what_does_not_change_the_training_may_change(tmp_path):
     first = fit(make(tmp_path, *SHORT))
-    words = ("ckpt_path=last", "data.validation.samples=3", "sampler.batch_size=8")
+    words = (
+        "ckpt_path=last", "data.validation.samples=3", "sampler=transformers",
+        "sampler.batch_size=8", "model.on_sampler_gap=raise",
+    )  # fmt: skip
     assert make(tmp_path, *SHORT, *words).folder == first.folder

@@ -1,4 +1,4 @@
-"""The transformers sampler draws from the policy, one seed a request, and leaves no trace."""
+"""Every sampler draws from the policy, one seed a request, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from conftest import tiny_policy
 from torch.nn import functional as F
 from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
+from stapo_pl.errors import TrainingError
 from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
-from stapo_pl.samplers import TransformersSampler
+from stapo_pl.samplers import Sampler, TransformersSampler, VLLMSampler, auto, choose_sampler, vllm
 from stapo_pl.seeding import seed_for
 from stapo_pl.types import Decoding, Request
 
@@ -21,9 +22,8 @@ class Tokenizer:
     pad_token_id, eos_token_id = 0, 1
 
 
-def make_sampler(policy: Policy, batch_size: int = 256) -> TransformersSampler:
-    sampler = TransformersSampler(batch_size)
-    sampler.build(policy.model.config, Tokenizer(), torch.device("cpu"))
+def build(sampler: Sampler, policy: Policy) -> Sampler:
+    sampler.build(policy.model.config, Tokenizer(), torch.device("cpu"), 64)
     sampler.load_weights(policy.named_weights())
     return sampler
 
@@ -37,13 +37,24 @@ REQUESTS = [Request([2 + i % 5] * (1 + i % 7), seed_for("test", i)) for i in ran
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
 def policy(request) -> Policy:
-    return tiny_policy(tied=request.param, dtype=torch.float32).eval()
+    policy = tiny_policy(tied=request.param, dtype=torch.float32, head_dim=32).eval()
+    policy.model.config.architectures = ["Qwen3ForCausalLM"]
+    return policy
+
+
+@pytest.fixture(
+    scope="module", params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)]
+)
+def sampler(request, policy):
+    engine = TransformersSampler() if request.param == "transformers" else VLLMSampler()
+    yield build(engine, policy)
+    engine.close()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_logprobs_are_those_of_the_policy(policy, temperature):
+def test_logprobs_are_those_of_the_policy(policy, sampler, temperature):
     for request, completion in zip(
-        REQUESTS, generate(make_sampler(policy), REQUESTS, Decoding(12, temperature)), strict=True
+        REQUESTS, generate(sampler, REQUESTS, Decoding(12, temperature)), strict=True
     ):
         ids = torch.tensor([request.prompt_ids + completion.token_ids])
         with torch.no_grad():
@@ -53,18 +64,18 @@ def test_logprobs_are_those_of_the_policy(policy, temperature):
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=0, atol=1e-4)
 
 
-def test_a_response_depends_on_its_own_seed_only(policy):
-    whole = generate(make_sampler(policy), REQUESTS, Decoding(12))
-    parts = generate(make_sampler(policy, batch_size=7), REQUESTS[::-1], Decoding(12))[::-1]
-    assert [c.token_ids for c in whole] == [c.token_ids for c in parts]
+def test_a_response_depends_on_its_own_seed_only(sampler):
+    whole = generate(sampler, REQUESTS, Decoding(12))
+    parts = generate(sampler, REQUESTS[::-1][:7], Decoding(12))[::-1]
+    assert [c.token_ids for c in whole[-7:]] == [c.token_ids for c in parts]
     others = [Request(r.prompt_ids, r.seed + 1) for r in REQUESTS]
-    changed = generate(make_sampler(policy), others, Decoding(12))
+    changed = generate(sampler, others, Decoding(12))
     assert [c.token_ids for c in whole] != [c.token_ids for c in changed]
 
 
-def test_frequencies_are_the_probabilities(policy):
+def test_frequencies_are_the_probabilities(policy, sampler):
     requests = [Request([3], seed_for("frequency", i)) for i in range(20_000)]
-    completions = generate(make_sampler(policy, 20_000), requests, Decoding(1))
+    completions = generate(sampler, requests, Decoding(1))
     counts = torch.bincount(torch.tensor([c.token_ids[0] for c in completions]), minlength=40)
     with torch.no_grad():
         p = policy.model(input_ids=torch.tensor([[3]])).logits[0, 0].softmax(-1)
@@ -72,9 +83,9 @@ def test_frequencies_are_the_probabilities(policy):
     assert deviation.abs().max() < 5
 
 
-def test_top_p_and_top_k_logprobs_are_renormalised(policy):
+def test_top_p_and_top_k_logprobs_are_renormalised(policy, sampler):
     decoding = Decoding(1, temperature=1.0, top_p=0.6, top_k=5)
-    (completion,) = generate(make_sampler(policy), REQUESTS[:1], decoding)
+    (completion,) = generate(sampler, REQUESTS[:1], decoding)
     ids = torch.tensor([REQUESTS[0].prompt_ids])
     with torch.no_grad():
         scores = policy.model(input_ids=ids).logits[:, -1]
@@ -83,8 +94,8 @@ def test_top_p_and_top_k_logprobs_are_renormalised(policy):
     assert completion.logprobs[0] == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_greedy_takes_the_most_likely_token(policy):
-    (completion,) = generate(make_sampler(policy), REQUESTS[:1], Decoding(5, temperature=0.0))
+def test_greedy_takes_the_most_likely_token(policy, sampler):
+    (completion,) = generate(sampler, REQUESTS[:1], Decoding(5, temperature=0.0))
     ids = list(REQUESTS[0].prompt_ids)
     for token in completion.token_ids:
         with torch.no_grad():
@@ -92,15 +103,15 @@ def test_greedy_takes_the_most_likely_token(policy):
         ids.append(token)
 
 
-def test_responses_end_at_the_end_token_or_the_limit(policy):
-    for completion in generate(make_sampler(policy), REQUESTS, Decoding(12)):
+def test_responses_end_at_the_end_token_or_the_limit(sampler):
+    for completion in generate(sampler, REQUESTS, Decoding(12)):
         assert completion.truncated == (completion.token_ids[-1] != 1)
         assert 1 not in completion.token_ids[:-1]
         assert len(completion.token_ids) == len(completion.logprobs) <= 12
         assert not completion.truncated or len(completion.token_ids) == 12
 
 
-def test_global_random_states_are_untouched(policy):
+def test_global_random_states_are_untouched(policy, sampler):
     def states():
         return (
             random.getstate()[1],
@@ -109,26 +120,49 @@ def test_global_random_states_are_untouched(policy):
         )
 
     before = states()
-    generate(make_sampler(policy), REQUESTS, Decoding(4))
+    generate(sampler, REQUESTS, Decoding(4))
     assert states() == before
 
 
-def test_no_requests(policy):
-    assert generate(make_sampler(policy), [], Decoding(4)) == []
+def test_no_requests(sampler):
+    assert generate(sampler, [], Decoding(4)) == []
 
 
-def test_missing_weights_are_an_error(policy):
-    sampler = make_sampler(policy)
-    with pytest.raises(ValueError, match=r"no weights for .*norm"):
+def test_missing_weights_are_an_error(policy, sampler):
+    with pytest.raises((ValueError, TrainingError), match=r"no weights for .*norm"):
         sampler.load_weights((n, w) for n, w in policy.named_weights() if "norm" not in n)
+    sampler.load_weights(policy.named_weights())
 
 
 def test_shipped_policy_solves_some_problems():
     path = str(shipped_policy())
     policy, tokenizer = load_policy(path), load_tokenizer(path)
     sampler = TransformersSampler()
-    sampler.build(load_config(path), tokenizer, torch.device("cpu"))
+    sampler.build(load_config(path), tokenizer, torch.device("cpu"), 128)
     sampler.load_weights(policy.named_weights())
     request = Request(tokenizer.encode("Compute 20+30-10+11."), seed=0)
     (completion,) = generate(sampler, [request], Decoding(96, temperature=0.0))
     assert tokenizer.decode(completion.token_ids).endswith(r"\boxed{51}.<|end|>")
+
+
+def test_the_transformers_sampler_cuts_its_requests_into_batches(policy):
+    whole, parts = (
+        generate(build(TransformersSampler(size), policy), REQUESTS, Decoding(12))
+        for size in (256, 7)
+    )
+    assert [c.token_ids for c in whole] == [c.token_ids for c in parts]
+
+
+@pytest.mark.parametrize(
+    "device, installed, kind, reason",
+    [
+        ("cpu", True, TransformersSampler, "there is no GPU"),
+        ("cuda", False, TransformersSampler, "vLLM is not installed"),
+        ("cuda", True, VLLMSampler, "it is installed and there is a GPU"),
+    ],
+)
+def test_the_choice_of_a_sampler(device, installed, kind, reason, monkeypatch):
+    for module in (auto, vllm):
+        monkeypatch.setattr(module, "is_installed", lambda: installed)
+    sampler, choice = choose_sampler(torch.device(device))
+    assert type(sampler) is kind and choice.endswith(reason)

@@ -44,7 +44,7 @@ class RolloutLog(L.Callback):
         metrics["time/update_s"] = seconds - metrics["time/rollout_s"] - metrics["time/score_s"]
         metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
         metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds
-        metrics["rollout/sampler_gap"] = pl_module.world.max(pl_module.sampler_gap).item()
+        metrics |= pl_module.sampler_gap
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
             shown = [group[0] for group in self._rollout.sampled[: self.completions]]

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import lightning as L
 
-from stapo_pl.samplers.base import Sampler
-from stapo_pl.types import Completion, Decoding, Request
+from stapo_pl.samplers import Sampler, choose_sampler
+from stapo_pl.types import Completion, Decoding, MicroBatch, Request
 
 
 class SamplerCallback(L.Callback):
-    """Builds the sampler, and brings it in step with the policy before it is used.
+    """Builds the sampler, wakes it and brings it in step before it is used, and lets it sleep.
 
     The sync is pulled: every generation, for training or validation, first compares the sampler's
     version with the global step. So the order of Lightning's hooks cannot matter.
 
     Args:
-        engine: what samples.
+        engine: what samples; None is vLLM where it is installed and there is a GPU, else
+            transformers.
     """
 
-    def __init__(self, engine: Sampler) -> None:
+    def __init__(self, engine: Sampler | None = None) -> None:
         self.engine = engine
         self._version: int | None = None
+        self._sync_seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._trainer, self._module, self._version = trainer, pl_module, None
-        self.engine.build(pl_module.model_config, pl_module.tokenizer, trainer.strategy.root_device)
-        trainer.datamodule.generate = self.generate
+        data, device = trainer.datamodule, trainer.strategy.root_device
+        if self.engine is None:
+            self.engine, choice = choose_sampler(device)
+            if trainer.is_global_zero:
+                print(f"sampler     {choice}")
+        self.engine.build(
+            pl_module.model_config,
+            pl_module.tokenizer,
+            device,
+            data.max_prompt_tokens + data.decoding.max_new_tokens,
+        )
+        data.generate, data.on_sampled = self.generate, self.sleep
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
         self._version = None  # the weights change while the global step may not
+
+    def on_train_batch_start(self, trainer, pl_module, batch: MicroBatch, batch_idx: int) -> None:
+        if batch_idx == 0:
+            trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
+            self._sync_seconds = 0.0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.sleep()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.engine.close()
@@ -43,6 +64,13 @@ class SamplerCallback(L.Callback):
     ) -> list[Completion]:
         """One completion a request, from the policy as it is now."""
         if self._version != self._trainer.global_step:
+            start = time.perf_counter()
             self.engine.load_weights(self._module.policy.named_weights())
             self._version = self._trainer.global_step
+            self._sync_seconds += time.perf_counter() - start
         return self.engine.generate(requests, decoding, progress)
+
+    def sleep(self) -> None:
+        """Frees the sampler's memory for the updates that follow."""
+        self.engine.sleep()
+        self._version = None  # it may have given up its weights

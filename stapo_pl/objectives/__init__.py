@@ -1,6 +1,7 @@
-"""One file an objective; selections and the KL penalty combine with any of them."""
+"""One file an objective; selections, corrections and the KL penalty combine with any of them."""
 
 from stapo_pl.objectives.base import DynamicSampling, Objective
+from stapo_pl.objectives.correction import Correction, IcePop, SequenceTIS, TokenTIS
 from stapo_pl.objectives.dapo import DAPO
 from stapo_pl.objectives.dr_grpo import DrGRPO
 from stapo_pl.objectives.entropy20 import Entropy20
@@ -14,11 +15,15 @@ __all__ = [
     "GRPO",
     "S2T",
     "STAPO",
+    "Correction",
     "DrGRPO",
     "DynamicSampling",
     "Entropy20",
+    "IcePop",
     "JustRL",
     "Objective",
     "Selection",
+    "SequenceTIS",
+    "TokenTIS",
     "TopEntropy",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from stapo_pl import advantages, tensors
 from stapo_pl.errors import ConfigError
 from stapo_pl.objectives import kl
+from stapo_pl.objectives.correction import Correction
 from stapo_pl.objectives.selection import Selection
 from stapo_pl.types import Tokens, TokenStatistics
 from stapo_pl.world import World
@@ -58,6 +59,8 @@ class Objective(ABC):
         advantage: group-relative advantage estimator, see `advantages.group_advantages`.
         aggregation: how token losses are averaged, see `tensors.token_weights`.
         selection: which tokens keep their loss; None keeps all.
+        correction: what weighs token losses for the sampler's being slightly another policy; None
+            does not.
         kl_coef: weight of the KL divergence to the reference policy, averaged over all response
             tokens; 0 loads no reference.
         kl_estimator: k1, k2, k3 or abs, see `kl.kl_divergence`.
@@ -75,6 +78,7 @@ class Objective(ABC):
     advantage: advantages.Estimator = "grpo"
     aggregation: tensors.Aggregation = "token-mean"
     selection: Selection | None = None
+    correction: Correction | None = None
     kl_coef: float = 0.0
     kl_estimator: kl.Estimator = "k3"
     entropy_coef: float = 0.0
@@ -144,6 +148,9 @@ class Objective(ABC):
             mask_T, tokens.sequence_T, self.aggregation, world,
             counted_T=all_T if average_all else None, max_new_tokens=max_new_tokens,
         )  # fmt: skip
+        if self.correction is not None:
+            log_ratio_T = tokens.old_logprobs_T - tokens.sampler_logprobs_T
+            tokens.correction_T = self.correction.weights(log_ratio_T, tokens.sequence_T)
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
@@ -151,6 +158,8 @@ class Objective(ABC):
     def loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
         """A micro-batch's share of the loss; those of all micro-batches and ranks add up."""
         weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
+        if tokens.correction_T is not None:
+            weights_T = weights_T * tokens.correction_T.to(weights_T.dtype)
         teaches_T = weights_T != 0
         # A weight of 0 alone does not silence a token whose statistics enter the losses of others,
         # through a sequence's ratio say, nor one whose loss is not finite. Detached, it has no

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from stapo_pl.types import Completion, Decoding, Request
 
@@ -16,13 +16,23 @@ class Sampler(ABC):
     """An inference engine with weights of its own, which are brought in step before it is used."""
 
     @abstractmethod
-    def build(self, config, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        """Makes the engine.
+    def build(
+        self,
+        config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        max_tokens: int,
+    ) -> None:
+        """Makes the engine. Must leave the global random states as they were.
 
         Args:
             config: the Hugging Face configuration of the model.
             tokenizer: of the model; its end-of-sequence token ends a response.
             device: where this rank computes.
+            max_tokens: of the longest prompt and the longest response together.
+
+        Raises:
+            ConfigError: the engine cannot be made with these settings.
         """
 
     @abstractmethod
@@ -42,7 +52,13 @@ class Sampler(ABC):
 
         Args:
             progress: called with (requests done, requests in all) now and then.
+
+        Raises:
+            TrainingError: the engine died.
         """
+
+    def sleep(self) -> None:  # noqa: B027 - most engines have nothing to free
+        """Frees what it can until the next `load_weights`, which comes before the next use."""
 
     @abstractmethod
     def close(self) -> None:

