@@ -105,7 +105,9 @@ class StapoCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise ConfigError(refusal(error)) from error
+            if reason := refusal(error):
+                raise ConfigError(reason) from error
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.config.trainer.logger in (None, True):

@@ -41,7 +41,7 @@ class PolicyModule(L.LightningModule):
             linear.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
         max_sampler_gap: largest difference between the log-probabilities of sampler and policy that
-            is taken for granted; None bounds nothing.
+            is taken for granted; None bounds nothing, and nor do rollouts cut by top-p or top-k.
         on_sampler_gap: what to do about a larger one: `warn`, or `raise` before the policy is
             updated.
 
@@ -145,7 +145,9 @@ class PolicyModule(L.LightningModule):
         """Warns or raises, as set, if the sampler is not the policy of this rollout."""
         gap = {name: value.item() for name, value in self.gap_metrics.compute().items()}
         self.sampler_gap = {f"rollout/sampler_{name}": value for name, value in gap.items()}
-        if self.max_sampler_gap is None or gap["gap_max"] <= self.max_sampler_gap:
+        # Drawn from a cut distribution, log-probabilities differ by right.
+        unchecked = self.max_sampler_gap is None or self.trainer.datamodule.decoding.is_cut
+        if unchecked or gap["gap_max"] <= self.max_sampler_gap:
             return
         message = (
             f"step {self.global_step}: the sampler's log-probabilities differ from the policy's by "

@@ -75,11 +75,10 @@ class HelpfulParser(LightningArgumentParser):
         return _short(next((word for word in given if f".{word}".endswith(f".{key}")), key))
 
 
-def refusal(error: ValueError) -> str:
-    """What a class said of its settings, without what jsonargparse adds."""
-    message = " ".join(str(error).split())
-    found = _REFUSAL.match(message)
-    return found[1] if found else message
+def refusal(error: ValueError) -> str | None:
+    """What a class that may also be left out said of its settings, as jsonargparse passes it on."""
+    found = _REFUSAL.match(" ".join(str(error).split()))
+    return found and found[1]
 
 
 def _short(key: str) -> str:

@@ -61,7 +61,9 @@ def check_same_run(folder: Path, current: dict[str, Any]) -> None:
     for section in ("seed_everything", "model", "data"):
         was, now = _flat(saved[section], section), _flat(current[section], section)
         for key in sorted({*was, *now}):
-            if was.get(key) != now.get(key) and not key.startswith(_FREE):
+            # What an older version wrote lacks settings that came later.
+            is_new = not any(f"{key}.".startswith(f"{old}.") for old in was)
+            if was.get(key) != now.get(key) and not is_new and not key.startswith(_FREE):
                 raise ConfigError(
                     f"ckpt_path=last: {folder} was started with {key}={was.get(key)}, not "
                     f"{now.get(key)}; name its checkpoint in ckpt_path to go on all the same, or "

@@ -59,6 +59,11 @@ class Decoding:
     top_k: int = 0
     """Only the k most likely tokens. 0 keeps all."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether some tokens cannot be drawn, so that it is not the policy's distribution."""
+        return self.top_p < 1 or self.top_k > 0
+
 
 @dataclass
 class Completion:

@@ -99,7 +99,8 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("objective.correction=TokenTIS objective.correction.cap=0.5", "cap must be at least 1"),
         ("objective.correction=IcePop objective.correction.low=2", "low <= 1 <= high, got low=2.0"),
         ("data.top_p=0", "data needs 0 < top_p <= 1 and top_k >= 0, got top_p=0.0"),
-        ("data.top_p=0.9", "or objective.correction=TokenTIS"),
+        ("data.top_p=0.9", "or objective.correction=TokenTIS data.old_logprobs=recompute"),
+        ("data.top_p=0.9 objective.correction=SequenceTIS", "or objective.correction=TokenTIS"),
         ("data.top_k=20 data.old_logprobs=sampler", "set data.top_p=1 data.top_k=0, or objective."),
         (
             "data.old_logprobs=sampler objective.correction=TokenTIS",

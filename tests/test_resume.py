@@ -108,5 +108,5 @@ def test_ctrl_c_ends_cleanly(tmp_path):
     process.send_signal(signal.SIGINT)
     seen += process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert "interrupted at step 0; there was no checkpoint yet" in seen
+    assert "stopped at step 0; there was no checkpoint yet" in seen
     assert "Traceback" not in seen

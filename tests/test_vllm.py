@@ -90,7 +90,7 @@ def test_new_weights_reach_the_head_and_the_prefix_cache(engines, tied, prompt):
         engine.load_weights(policy.named_weights())
 
 
-def test_sleep_and_waking_up(engines):
+def test_the_engine_samples_again_after_sleep(engines):
     policy = small_policy(tied=True)
     engine = engines(policy)
     before = generate(engine, REQUESTS, Decoding(8))
@@ -131,7 +131,7 @@ def test_building_leaves_random_states_and_threads_alone(engines):
 
     policy, before, threads = small_policy(tied=True), states(), torch.get_num_threads()
     engines(policy)
-    assert states() == before
+    assert states() == before and torch.get_num_threads() == threads
     torch.set_num_threads(threads + 1)
     assert torch.get_num_threads() == threads + 1
     torch.set_num_threads(threads)
@@ -226,7 +226,7 @@ def test_a_run_with_vllm_resumes_to_the_last_bit(uninterrupted, tmp_path, moment
         assert ended.returncode == 1
         last = ended.stderr.strip().splitlines()[-1]
         assert last.startswith("error: the vLLM engine died while taking over weights: ")
-        assert last.endswith("checkpoint is intact, and ckpt_path=last goes on from it")
+        assert "ckpt_path=last goes on from the last checkpoint in" in ended.stdout
         assert "Traceback" not in ended.stderr
     else:
         assert ended.returncode == -signal.SIGKILL
@@ -242,6 +242,8 @@ def test_a_run_with_vllm_resumes_to_the_last_bit(uninterrupted, tmp_path, moment
 
 
 def test_engines_of_one_rank_and_engines_across_ranks_sample_the_same(tmp_path):
+    for left in Path("/dev/shm").glob("*cpushm*"):  # by a test that was killed
+        left.unlink()
     curves = {}
     for ranks, size in ((1, 1), (2, 1), (2, 2)):
         folder = tmp_path / f"{ranks}-{size}"
@@ -289,7 +291,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path, capsys):
         (["sampler.tensor_parallel_size=2"], "does not divide the 1 rank(s)"),
         (["sampler.gpu_memory_utilization=2"], "must lie between 0 and 1, got 2.0"),
         (["sampler.kv_cache_gib=0"], "sampler.kv_cache_gib must be positive"),
-        (["sampler.engine_args={seed: 1}"], "sampler.engine_args.seed is set by the sampler"),
+        (["sampler.engine_args={seed: 1}"], "sampler.engine_args.seed is the sampler's own"),
         (["sampler.engine_args={nonsense: 1}"], "unexpected keyword argument 'nonsense'"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -324,8 +326,11 @@ def test_memory_arithmetic():
     assert half.sequence_cache == memory.sequence_cache / 4
     # On a GPU, where the share of the memory is set.
     memory.free, memory.total = 40.0, 80.0
+    assert "to at least 0.11, or" in memory.advice(0.01, None)
     assert "lower sampler.gpu_memory_utilization from 0.9 to at most 0.5" in memory.advice(
         0.9, None
     )
     assert "raise sampler.gpu_memory_utilization from 0.01 to at least" in memory.advice(0.01, None)
     assert "lower sampler.engine_args.max_num_seqs" in memory.advice(0.4, None)
+    memory.free = 4.0
+    assert "it does not fit" in memory.advice(0.4, None)

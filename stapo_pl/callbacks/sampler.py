@@ -45,10 +45,11 @@ class SamplerCallback(L.Callback):
     def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
         self._version = None  # the weights change while the global step may not
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._sync_seconds = 0.0  # of the rollout alone
+
     def on_train_batch_start(self, trainer, pl_module, batch: MicroBatch, batch_idx: int) -> None:
-        if batch_idx == 0:
-            trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
-            self._sync_seconds = 0.0
+        trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.sleep()
@@ -65,6 +66,7 @@ class SamplerCallback(L.Callback):
         """One completion a request, from the policy as it is now."""
         if self._version != self._trainer.global_step:
             start = time.perf_counter()
+            self._module.zero_grad()  # the last step's gradients have done their work
             self.engine.load_weights(self._module.policy.named_weights())
             self._version = self._trainer.global_step
             self._sync_seconds += time.perf_counter() - start
@@ -72,5 +74,5 @@ class SamplerCallback(L.Callback):
 
     def sleep(self) -> None:
         """Frees the sampler's memory for the updates that follow."""
-        self.engine.sleep()
-        self._version = None  # it may have given up its weights
+        if self.engine.sleep():
+            self._version = None

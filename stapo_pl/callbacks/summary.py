@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from stapo_pl.errors import TrainingError
 from stapo_pl.types import MicroBatch
 
 _VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k")
@@ -80,7 +81,7 @@ class RunSummary(L.Callback):
         self._print(trainer, "\n".join(lines))
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt):
+        if isinstance(exception, (KeyboardInterrupt, TrainingError)):
             saved = self._folder is not None and any(Path(self._folder).rglob("*.ckpt"))
             advice = (
                 f"the same command with ckpt_path=last goes on from the last checkpoint in "
@@ -88,7 +89,7 @@ class RunSummary(L.Callback):
                 if saved
                 else "there was no checkpoint yet"
             )
-            self._print(trainer, f"interrupted at step {trainer.global_step}; {advice}")
+            self._print(trainer, f"stopped at step {trainer.global_step}; {advice}")
 
     def _note(self, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
         for name in names:

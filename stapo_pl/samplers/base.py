@@ -57,8 +57,13 @@ class Sampler(ABC):
             TrainingError: the engine died.
         """
 
-    def sleep(self) -> None:  # noqa: B027 - most engines have nothing to free
-        """Frees what it can until the next `load_weights`, which comes before the next use."""
+    def sleep(self) -> bool:
+        """Frees what it can while it is not used; most engines have nothing to free.
+
+        Returns:
+            Whether the weights may be gone: then `load_weights` must come before the next use.
+        """
+        return False
 
     @abstractmethod
     def close(self) -> None:

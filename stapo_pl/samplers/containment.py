@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,26 +15,55 @@ from stapo_pl.world import World
 
 @contextmanager
 def clear_death(doing: str) -> Iterator[None]:
-    """Whatever may go wrong in a large engine ends the run with one line."""
+    """Whatever may go wrong in a large engine ends the run with one line.
+
+    Raises:
+        TrainingError: in the place of any exception.
+    """
     try:
         yield
     except TrainingError:
         raise
     except Exception as error:
-        raise TrainingError(
-            f"the vLLM engine died while {doing}: {one_line(error)}; the last checkpoint is "
-            "intact, and ckpt_path=last goes on from it"
-        ) from error
+        reason = one_line(error)
+        if "memory" in reason:
+            reason += "; lower sampler.gpu_memory_utilization, or set sampler.kv_cache_gib"
+        raise TrainingError(f"the vLLM engine died while {doing}: {reason}") from error
 
 
 @contextmanager
-def kept_thread_setting() -> Iterator[None]:
-    """vLLM's CPU worker replaces `torch.set_num_threads` by a function that does nothing."""
-    set_num_threads = torch.set_num_threads
+def kept_threads() -> Iterator[None]:
+    """vLLM's workers set the number of threads; a CPU's lets nobody else do so afterwards."""
+    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     try:
         yield
     finally:
         torch.set_num_threads = set_num_threads
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def named_rank(device: torch.device) -> Iterator[None]:
+    """Tells vLLM its place among several ranks; Lightning reads the same variables otherwise."""
+    world = World()
+    if world.size == 1:
+        yield
+        return
+    place = {
+        "RANK": str(world.rank),
+        "LOCAL_RANK": str(world.rank if device.index is None else device.index),
+        "WORLD_SIZE": str(world.size),
+    }
+    before = {name: os.environ.get(name) for name in place}
+    os.environ |= place
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -79,24 +79,29 @@ class EngineMemory:
         return f"{needs}: {self._change(gpu_memory_utilization, kv_cache_gib)}"
 
     def _change(self, share: float, cache: float | None) -> str:
+        least = self.weights + self.sequence_cache + _OTHER_SHARE * self.total
+        if least > self.free:
+            return (
+                "it does not fit: free memory, lower data.max_new_tokens, use a smaller "
+                "sampler.dtype or a larger sampler.tensor_parallel_size"
+            )
         if cache is not None and cache < self.sequence_cache:
             return (
                 f"raise sampler.kv_cache_gib from {cache:g} to at least "
                 f"{_up(self.sequence_cache):g}, or lower data.max_new_tokens"
             )
         if cache is not None and self.weights + cache > self.free:
-            room = max(self.free - self.weights, 0)
+            room = self.free - self.weights
             return f"lower sampler.kv_cache_gib from {cache:g} to at most {_down(room):g}"
         if share * self.total > self.free:
             return (
                 f"lower sampler.gpu_memory_utilization from {share:g} to at most "
                 f"{_down(self.free / self.total):g}"
             )
-        least = (self.weights + self.sequence_cache) / self.total + _OTHER_SHARE
-        if cache is None and share < least:
+        if cache is None and share * self.total < least:
             return (
-                f"raise sampler.gpu_memory_utilization from {share:g} to at least {_up(least):g}, "
-                "or lower data.max_new_tokens"
+                f"raise sampler.gpu_memory_utilization from {share:g} to at least "
+                f"{_up(least / self.total):g}, or lower data.max_new_tokens"
             )
         return (
             "lower sampler.engine_args.max_num_seqs (256 or more by default) to 64, or set "

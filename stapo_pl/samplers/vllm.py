@@ -20,7 +20,8 @@ from stapo_pl.samplers.base import Sampler
 from stapo_pl.samplers.containment import (
     clear_death,
     kept_process_group,
-    kept_thread_setting,
+    kept_threads,
+    named_rank,
     one_line,
 )
 from stapo_pl.samplers.memory import EngineMemory
@@ -36,12 +37,14 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
-# What the callback, the weight sync and the log-probabilities rely on.
+# What the ranks, the weight sync and the log-probabilities rely on.
 _OURS = (
     "model", "load_format", "skip_tokenizer_init", "dtype", "max_model_len", "seed",
     "generation_config", "logprobs_mode", "enforce_eager", "enable_sleep_mode",
     "gpu_memory_utilization", "kv_cache_memory_bytes", "tensor_parallel_size",
-    "distributed_executor_backend",
+    "distributed_executor_backend", "pipeline_parallel_size", "data_parallel_size",
+    "prefill_context_parallel_size", "decode_context_parallel_size", "quantization",
+    "speculative_config",
 )  # fmt: skip
 
 
@@ -52,13 +55,13 @@ class VLLMSampler(Sampler):
         dtype: of its weights; `auto` is bfloat16 on a GPU and float32 on a CPU.
         gpu_memory_utilization: share of the GPU's memory for its weights and KV cache.
         kv_cache_gib: size of the KV cache in GiB; None is what gpu_memory_utilization leaves on a
-            GPU, and 1 on a CPU.
+            GPU, and 1 on a CPU (where VLLM_CPU_KVCACHE_SPACE, if set, wins).
         tensor_parallel_size: consecutive ranks that hold one engine together.
-        sleep_level: what is freed on a GPU during updates: 0 nothing, 1 the KV cache (weights move
-            to the host), 2 the KV cache and the weights.
+        sleep_level: what becomes of its memory on a GPU during updates: 0 it stays, 1 the KV cache
+            is freed and weights move to the host, 2 both are freed.
         cuda_graphs: whether decoding is captured in CUDA graphs; without, the start is faster.
         max_model_len: longest prompt and response together; None is what the data needs.
-        engine_args: any other argument of `vllm.LLM`.
+        engine_args: other arguments of `vllm.LLM`.
 
     Raises:
         ConfigError: vLLM is not installed, or a value is out of range.
@@ -103,8 +106,8 @@ class VLLMSampler(Sampler):
         for name in _OURS:
             if name in self.engine_args:
                 raise ConfigError(
-                    f"sampler.engine_args.{name} is set by the sampler itself; "
-                    "its own settings are listed in configs/sampler/vllm.yaml"
+                    f"sampler.engine_args.{name} is the sampler's own affair; "
+                    "what can be set is listed in configs/sampler/vllm.yaml"
                 )
         self._asleep: set[str] = set()
 
@@ -121,7 +124,7 @@ class VLLMSampler(Sampler):
                 f"sampler.max_model_len={max_model_len} is less than the {max_tokens} tokens of "
                 "data.max_prompt_tokens plus data.max_new_tokens"
             )
-        self._join_ranks(device)
+        self._check_ranks(device)
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -133,17 +136,25 @@ class VLLMSampler(Sampler):
                 "rollout/sampler_gap_max",
                 stacklevel=2,
             )
+        if World().size == 1:
+            # vLLM makes a process group of one, and Lightning takes the run for a distributed one.
+            warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
         on_gpu = device.type == "cuda"
         dtype = ("bfloat16" if on_gpu else "float32") if self.dtype == "auto" else self.dtype
         cache_gib = 1.0 if self.kv_cache_gib is None and not on_gpu else self.kv_cache_gib
         memory = EngineMemory(
             config, getattr(torch, dtype), max_model_len, device, self.tensor_parallel_size
         )
-        with preserved_random_states(), kept_thread_setting(), tempfile.TemporaryDirectory() as d:
-            config.save_pretrained(d)
+        with (
+            preserved_random_states(),
+            kept_threads(),
+            named_rank(device),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            config.save_pretrained(folder)
             try:
                 self._llm = vllm.LLM(
-                    d,
+                    folder,
                     load_format="dummy",  # the policy sends the weights
                     skip_tokenizer_init=True,
                     dtype=dtype,
@@ -165,6 +176,8 @@ class VLLMSampler(Sampler):
                 advice = ""
                 if "memory" in str(error).lower():
                     advice = "; " + memory.advice(self.gpu_memory_utilization, cache_gib)
+                elif "SHMManager" in str(error):
+                    advice = "; a run that was killed left it: delete /dev/shm/*cpushm*"
                 raise ConfigError(
                     f"the vLLM engine could not start: {one_line(error)}{advice}"
                 ) from error
@@ -187,6 +200,8 @@ class VLLMSampler(Sampler):
             self._repack_tied_head()
             if not self._llm.reset_prefix_cache():
                 raise TrainingError("vLLM keeps its prefix cache: it would serve old weights")
+            if self._on_gpu:
+                torch.cuda.synchronize()  # so that the time it takes can be told
 
     def generate(
         self,
@@ -200,13 +215,17 @@ class VLLMSampler(Sampler):
             self._wake("kv_cache")
             return self._run(requests, decoding, progress)[mine]
 
-    def sleep(self) -> None:
+    def sleep(self) -> bool:
         if self.sleep_level and "weights" not in self._asleep:
-            self._llm.sleep(self.sleep_level)
+            with clear_death("falling asleep"):
+                self._llm.sleep(self.sleep_level)
             self._asleep = {"weights", "kv_cache"}
+        return bool(self.sleep_level)
 
     def close(self) -> None:
         if hasattr(self, "_llm"):
+            if self._asleep and self._on_gpu:
+                self._llm.wake_up()  # memory that is not mapped cannot be freed
             with kept_process_group():
                 self._llm.llm_engine.engine_core.shutdown()
             del self._llm, self._model
@@ -239,32 +258,18 @@ class VLLMSampler(Sampler):
                 completions[int(output.request_id)] = _completion(output.outputs[0])
         return [completions[i] for i in range(len(requests))]
 
-    def _join_ranks(self, device: torch.device) -> None:
-        """Tells vLLM its place among the ranks.
-
-        Raises:
-            ConfigError: they cannot hold engines of this size, or on this GPU.
-        """
+    def _check_ranks(self, device: torch.device) -> None:
+        """Raises ConfigError if the ranks cannot hold engines of this size, or on this GPU."""
         world = World()
         if world.size % self.tensor_parallel_size:
             raise ConfigError(
                 f"sampler.tensor_parallel_size={self.tensor_parallel_size} does not divide the "
                 f"{world.size} rank(s) of the run: an engine spans whole ranks"
             )
-        if world.size > 1:
-            local_rank = world.rank if device.index is None else device.index
-            os.environ |= {
-                "RANK": str(world.rank),
-                "LOCAL_RANK": str(local_rank),
-                "WORLD_SIZE": str(world.size),
-            }
-            return
-        # vLLM makes a process group of one, and Lightning then takes the run for a distributed one.
-        warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
-        if device.index:
+        if world.size == 1 and device.index:
             raise ConfigError(
-                f"vLLM takes the first visible GPU, the trainer {device}: set "
-                f"CUDA_VISIBLE_DEVICES={device.index} in the environment and trainer.devices=1"
+                f"vLLM takes the first visible GPU, the trainer {device}: set trainer.devices=1, "
+                "and CUDA_VISIBLE_DEVICES in the environment to the GPU that you want"
             )
 
     def _with_those_of_my_engine(
@@ -284,8 +289,6 @@ class VLLMSampler(Sampler):
 
     def _wake(self, what: Literal["weights", "kv_cache"]) -> None:
         if what in self._asleep:
-            if self._on_gpu:
-                torch.cuda.empty_cache()  # what the trainer holds without using it
             self._llm.wake_up([what])
             self._asleep.remove(what)
 
