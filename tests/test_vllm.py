@@ -105,6 +105,15 @@ def test_the_engine_samples_again_after_sleep(engines):
         assert [c.token_ids for c in before] == [c.token_ids for c in after]
 
 
+def test_prompts_that_do_not_fit_a_step_wait_for_the_next(engines):
+    """Cut in two, they end the CPU's engine, whose random numbers cannot be wound back."""
+    policy = small_policy(tied=True)
+    engine = engines(policy, engine_args={"max_num_batched_tokens": 64})
+    requests = [Request([2 + i, *LONG_PROMPT[1:]], seed=i) for i in range(8)]
+    for request, completion in zip(requests, generate(engine, requests, Decoding(8)), strict=True):
+        assert gap(policy, request, completion) <= 1e-4
+
+
 def test_samples_of_a_prompt_differ_and_equal_seeds_give_equal_samples(engines):
     engine = engines(small_policy(tied=True))
     requests = [Request(LONG_PROMPT, seed_for("rollout", 5, i)) for i in range(64)]

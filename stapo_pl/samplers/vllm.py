@@ -170,7 +170,7 @@ class VLLMSampler(Sampler):
                     distributed_executor_backend=(
                         "external_launcher" if World().size > 1 else "uni"
                     ),
-                    **self.engine_args,
+                    **({} if on_gpu else _whole_prompts(max_model_len)) | self.engine_args,
                 )
             except Exception as error:  # whatever a large engine may raise
                 advice = ""
@@ -311,6 +311,15 @@ class VLLMSampler(Sampler):
         head = getattr(self._model, "lm_head", None)
         if hasattr(head, "cpu_linear"):
             head.quant_method.process_weights_after_loading(head)
+
+
+def _whole_prompts(max_model_len: int) -> dict[str, Any]:
+    """Arguments for a CPU, where a seeded request whose prompt is cut in two ends the engine."""
+    # Without chunks, the longest prompt must fit a step; 4096 tokens are the usual step.
+    return {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(4096, max_model_len),
+    }
 
 
 def is_installed() -> bool:
