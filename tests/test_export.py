@@ -1,0 +1,66 @@
+"""A checkpoint becomes a model folder, whole or not at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_fit import fit, make
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.export import export
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "export.py"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    cli = fit(make(tmp_path_factory.mktemp("run"), "objective=stapo", "trainer.max_epochs=1"))
+    (checkpoint,) = cli.folder.glob("checkpoints/*.ckpt")
+    return checkpoint, dict(cli.model.policy.named_weights())
+
+
+def test_transformers_loads_what_was_trained(run, tmp_path):
+    checkpoint, trained = run
+    out = tmp_path / "model"
+    result = subprocess.run([sys.executable, SCRIPT, checkpoint, out], capture_output=True)
+    assert result.returncode == 0, result.stderr
+    model = AutoModelForCausalLM.from_pretrained(out)
+    exported = dict(model.named_parameters())
+    assert exported.keys() == trained.keys()
+    assert all(torch.equal(exported[name], weight) for name, weight in trained.items())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert AutoTokenizer.from_pretrained(out).eos_token == "<|end|>"
+    assert GenerationConfig.from_pretrained(out).eos_token_id == model.config.eos_token_id
+    card = (out / "README.md").read_text()
+    for text in (
+        "trained with STAPO on Arithmetic for 2 optimizer steps",
+        "tau_p: 0.002",
+        "seed 0",
+    ):
+        assert text in card
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_is_there_is_replaced_only_when_told(run, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "mine").touch()
+    with pytest.raises(ConfigError, match="exists: give another folder, or --overwrite"):
+        export(run[0], out)
+    assert (out / "mine").exists()
+    export(run[0], out, overwrite=True)
+    assert (out / "config.json").exists() and not (out / "mine").exists()
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no such checkpoint"):
+        export(tmp_path / "a" / "b.ckpt", tmp_path / "out")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.ckpt").touch()
+    with pytest.raises(ConfigError, match="not in the checkpoints folder of a run"):
+        export(tmp_path / "a" / "b.ckpt", tmp_path / "out")
