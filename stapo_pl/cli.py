@@ -135,6 +135,12 @@ def check_trainer(trainer: Any) -> None:
             "lose updates as small as those of reinforcement learning; "
             f"use one of {', '.join(_PRECISIONS)}"
         )
+    sharded = str(getattr(trainer.strategy, "class_path", "")).endswith(".FSDP")
+    if sharded and trainer.precision not in ("32-true", "32", None):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision}: sharded weights stay in fp32; what passes "
+            "compute in is trainer.strategy.compute_dtype"
+        )
     if trainer.max_steps not in (-1, None):
         raise ConfigError(
             f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torchmetrics import MeanMetric
 from transformers import get_scheduler
 
@@ -18,6 +19,7 @@ from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
 from stapo_pl.objectives.selection import rare_tokens
 from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.strategy import FSDP
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
@@ -35,6 +37,8 @@ class PolicyModule(L.LightningModule):
         optimizer: makes the optimizer from the parameters.
         path: folder or hub name of the starting policy; None is the small one that comes with the
             package.
+        gradient_checkpointing: whether a decoder layer's activations are computed again in the
+            backward pass instead of kept.
         reference_path: of the reference policy; None is the starting policy. Loaded only if the
             objective needs it.
         lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
@@ -55,6 +59,7 @@ class PolicyModule(L.LightningModule):
         optimizer: OptimizerCallable,
         path: str | None = None,
         reference_path: str | None = None,
+        gradient_checkpointing: bool = False,
         lr_schedule: Literal["constant", "cosine", "linear"] = "constant",
         warmup_steps: int = 10,
         max_sampler_gap: float | None = 0.5,
@@ -68,6 +73,7 @@ class PolicyModule(L.LightningModule):
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
+        self.gradient_checkpointing = gradient_checkpointing
         self.optimizer = optimizer
         self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
         self.tokenizer = load_tokenizer(self.path)
@@ -91,7 +97,16 @@ class PolicyModule(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:
-            self.policy = load_policy(self.path).train()
+            policy = load_policy(self.path)
+            if self.gradient_checkpointing:
+                policy.checkpoint_gradients()
+            self.policy = self._placed(policy).train()
+
+    def _placed(self, policy: Policy) -> Policy:
+        """Sharded, where the strategy shards."""
+        if isinstance(self.trainer.strategy, FSDP):
+            self.trainer.strategy.shard(policy)
+        return policy
 
     def on_fit_start(self) -> None:
         if self.objective.needs_reference and not self._reference:
@@ -102,7 +117,7 @@ class PolicyModule(L.LightningModule):
                     f"model.reference_path={self.reference_path}: its vocabulary has "
                     f"{others.vocab_size} tokens, that of the policy {own.vocab_size}"
                 )
-            self._reference = [reference.requires_grad_(False).to(self.device)]
+            self._reference = [self._placed(reference.requires_grad_(False)).to(self.device)]
 
     def configure_optimizers(self):
         try:
@@ -218,7 +233,8 @@ class PolicyModule(L.LightningModule):
             self._check_sampler_gap()
         values = self.step_metrics.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
-        values["grad_norm"] = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        values["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
         values["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
         for name in ("loss", "grad_norm"):
             if not torch.isfinite(values[name]):

@@ -30,9 +30,10 @@ GROUPS = {
     "objective": Group("model.objective", "model.objective"),
     "sampler": Group("sampler.engine", "sampler.engine"),
     "task": Group("data", "data.task"),
+    "trainer": Group("trainer", "trainer"),
 }
 _KEYS = (
-    "seed_everything", "ckpt_path", "run", "model", "data", "trainer", "config", "print_config",
+    "seed_everything", "ckpt_path", "run", "model", "data", "config", "print_config",
     "help",
 )  # fmt: skip
 # A class of the user's own, as opposed to the name or path of a file.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -50,10 +51,18 @@ class Policy(nn.Module):
             temperature=batch.temperature,
         )
 
+    def checkpoint_gradients(self) -> None:
+        """Keeps only the inputs of decoder layers for the backward pass."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by their Hugging Face names, one at a time."""
+        """The model's parameters by their Hugging Face names, one at a time.
+
+        Of a sharded policy, they are gathered: all ranks must take all of them.
+        """
         for name, parameter in self.model.named_parameters():
-            yield name, parameter.detach()
+            parameter = parameter.detach()
+            yield name, parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

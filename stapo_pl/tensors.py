@@ -33,7 +33,10 @@ class _ChunkedStatistics(torch.autograd.Function):
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
         dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
-        logprobs_T, entropy_T, collision_T = hidden_TD.new_empty(3, len(targets_T), dtype=dtype)
+        # Not three views of one tensor: FSDP warns of views.
+        logprobs_T, entropy_T, collision_T = (
+            hidden_TD.new_empty(len(targets_T), dtype=dtype) for _ in range(3)
+        )
         for rows in _chunks(len(targets_T), chunk_tokens):
             logp = _log_distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
             p = logp.exp()

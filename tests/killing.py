@@ -7,7 +7,8 @@ import signal
 
 import lightning as L
 
-from stapo_pl import checkpoint
+from stapo_pl import checkpoint, strategy
+from stapo_pl.errors import TrainingError
 
 
 class Record(L.Callback):
@@ -15,6 +16,10 @@ class Record(L.Callback):
 
     def __init__(self, file: str) -> None:
         self.file = file
+
+    def setup(self, trainer, pl_module, stage) -> None:
+        if not trainer.is_global_zero:
+            self.file += f".{trainer.global_rank}"
 
     def write(self, *words) -> None:
         with open(self.file, "a") as file:
@@ -61,6 +66,17 @@ class Kill(L.Callback):
                     die()
 
             checkpoint.TorchCheckpointIO.save_checkpoint = cut_short
+            save_shards = strategy.ModelParallelStrategy.save_checkpoint
+
+            def shard_cut_short(self, content, path, storage_options=None):
+                save_shards(self, content, path, storage_options)
+                if now() and trainer.is_global_zero:
+                    (shard, *_) = sorted(path.glob("*.distcp"))
+                    os.truncate(shard, os.path.getsize(shard) // 2)
+                    die()
+                self.barrier()
+
+            strategy.ModelParallelStrategy.save_checkpoint = shard_cut_short
         if self.moment == "right after a checkpoint":
             replace = checkpoint.os.replace
 
@@ -72,6 +88,10 @@ class Kill(L.Callback):
             checkpoint.os.replace = replaced
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == 2 and self.moment == f"rank {trainer.global_rank} raises":
+            raise TrainingError(f"rank {trainer.global_rank} gives up")
+        if trainer.current_epoch == 2 and self.moment == f"rank {trainer.global_rank} dies":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.moment == "the engine dies" and trainer.current_epoch == 2:
             engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
             engine._llm.llm_engine.engine_core.shutdown()
@@ -82,4 +102,5 @@ class Kill(L.Callback):
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Kills all ranks: they are a process group of their own."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -77,6 +77,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("ckpt_path=/nowhere.ckpt", "no such checkpoint"),
         ("trainer.max_steps=10", "set trainer.max_epochs"),
         ("trainer.precision=bf16-true", "trainer.precision=bf16-true is not supported"),
+        ("trainer=fsdp trainer.precision=bf16-mixed", "what passes compute in is trainer.strategy"),
         ("trainer.limit_train_batches=3", "trainer.limit_train_batches=3 is not supported"),
         ("trainer.limit_train_batches=1", "trainer.limit_train_batches=1 is not supported"),
         ("trainer.overfit_batches=1", "trainer.overfit_batches=1 is not supported"),

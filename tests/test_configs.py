@@ -38,11 +38,15 @@ def test_every_yaml_builds(path, tmp_path, monkeypatch):
         "objective": lambda: cli.model.objective,
         "sampler": lambda: cli.config_init.sampler.engine,
         "task": lambda: cli.datamodule.task,
+        "trainer": lambda: cli.trainer.strategy,
     }[path.parent.name]()
     if config is None:
         assert path.stem == "auto" and built is None
         return
-    spec = config.get("task", config)
+    if path.stem == "ddp":
+        assert type(built).__name__ == "DDPStrategy"
+        return
+    spec = config.get("task", config.get("strategy", config))
     assert type(built).__name__ == spec["class_path"].rpartition(".")[2]
 
 

@@ -15,15 +15,15 @@ FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 WORDS = (*SMALL, *FEW_PROBLEMS, "task.validation_size=9", "trainer.accelerator=cpu")
 
 
-@pytest.mark.parametrize("objective", ["dapo", "stapo"])
-def test_the_curves_of_two_ranks_are_those_of_one(tmp_path, objective):
+@pytest.mark.parametrize("objective, trainer", [("dapo", "ddp"), ("stapo", "fsdp")])
+def test_the_curves_of_two_ranks_are_those_of_one(tmp_path, objective, trainer):
     curves = {}
     for ranks, cut in ((1, 4), (2, 2)):
         folder = tmp_path / str(ranks)
         words = [
             f"objective={objective}", *WORDS, f"trainer.accumulate_grad_batches={cut}",
-            f"trainer.devices={ranks}", "trainer.strategy=" + ("auto" if ranks == 1 else "ddp"),
-            f"run.logs={folder}", "run.name=run",
+            f"trainer.devices={ranks}", f"run.logs={folder}", "run.name=run",
+            *([f"trainer={trainer}"] if ranks > 1 else []),
         ]  # fmt: skip
         command = [sys.executable, FIT, *words]
         result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)

@@ -49,7 +49,10 @@ def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedPr
         f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def losses(folder: Path) -> dict[tuple[str, str], list[str]]:
