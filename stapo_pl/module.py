@@ -19,7 +19,6 @@ from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
 from stapo_pl.objectives.selection import rare_tokens
 from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
-from stapo_pl.strategy import FSDP
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
@@ -104,7 +103,7 @@ class PolicyModule(L.LightningModule):
 
     def _placed(self, policy: Policy) -> Policy:
         """Sharded, where the strategy shards."""
-        if isinstance(self.trainer.strategy, FSDP):
+        if self.device_mesh is not None:
             self.trainer.strategy.shard(policy)
         return policy
 

@@ -104,7 +104,11 @@ def test_ctrl_c_ends_cleanly(tmp_path):
         "trainer.max_epochs=50",
         "data.prompts_per_rollout=32",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # Started in the background of a shell, the tests themselves may ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     seen = ""
     while "rollouts =" not in seen:
         seen += process.stdout.readline()
