@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.policy import Policy, load_policy, load_tokenizer, shipped_policy
 from stapo_pl.samplers import TransformersSampler, VLLMSampler
 from stapo_pl.seeding import seed_for
 from stapo_pl.tasks import Arithmetic
@@ -29,7 +29,7 @@ class NoTokenizer:
 
 
 def larger() -> Policy:
-    """30 million parameters, as many as a small model's layers have."""
+    """A model of 30 million parameters with random weights."""
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=16_384, hidden_size=512, intermediate_size=1536, num_hidden_layers=7,
@@ -84,9 +84,7 @@ def main() -> None:
     problems = Arithmetic().train_problems()[: args.sequences]
     prompts = [tokenizer.encode(problem.messages[-1]["content"]) for problem in problems]
     requests = [Request(ids, seed_for("shipped", i)) for i, ids in enumerate(prompts)]
-    policy = load_policy(path)
-    policy.model.config = load_config(path)
-    measure("shipped", policy, tokenizer, requests, 96, args)
+    measure("shipped", load_policy(path), tokenizer, requests, 96, args)
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(0, 16_384, (args.sequences, 64), generator=generator).tolist()
     requests = [Request(ids, seed_for("larger", i)) for i, ids in enumerate(prompts)]

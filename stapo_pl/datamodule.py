@@ -12,7 +12,6 @@ import lightning as L
 from stapo_pl.errors import ConfigError
 from stapo_pl.metrics import rollout_metrics
 from stapo_pl.module import PolicyModule
-from stapo_pl.objectives import IcePop, TokenTIS
 from stapo_pl.prompts import LongPrompts, PromptStream, tokenize
 from stapo_pl.rollout import (
     Generate,
@@ -277,8 +276,7 @@ class RolloutDataModule(L.LightningDataModule):
                 "objective.correction weighs by the ratio of the policy's log-probabilities to the "
                 "sampler's, which is 1 with data.old_logprobs=sampler: set one or the other"
             )
-        if decoding.is_cut and not isinstance(correction, (TokenTIS, IcePop)):
-            # The product over a sequence is the probability of never leaving the nucleus: about 0.
+        if decoding.is_cut and (correction is None or not correction.takes_cuts):
             raise ConfigError(
                 f"data.top_p={decoding.top_p} and data.top_k={decoding.top_k} cut the distribution "
                 "that rollouts are drawn from, so that they are not the policy's: set data.top_p=1 "

@@ -24,7 +24,6 @@ _UNKNOWN_KEY = re.compile(
 _NO_CHOICE = re.compile(r'Parser key "([\w.]+)": .*Literal\[(.*?)\].* [Vv]alue: (\S+)$')
 _WRONG_VALUE = re.compile(r'Parser key "([\w.]+)": (.*)')
 _NO_CLASS = re.compile(r'Parser key "([\w.]+)": .*Expected a dot import path string: (\S+)')
-
 _NO_CLASS_YET = re.compile(r'Parser key "([\w.]+)": .*NestedArg\(key=\'(\w+)\'')
 
 # How it passes on the error of a class that may also be left out.

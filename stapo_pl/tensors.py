@@ -141,11 +141,11 @@ def quantile(values_N: Tensor, q: float) -> Tensor:
     return torch.lerp(ordered[below], ordered[above], position - below)
 
 
-def sequence_counts(mask_T: Tensor, sequence_T: Tensor) -> Tensor:
-    """Number of true entries of `mask_T` in each sequence, [1 + largest sequence number]."""
+def sequence_sums(values_T: Tensor, sequence_T: Tensor) -> Tensor:
+    """Sum of each sequence's values, [1 + largest sequence number], in float64."""
     total = int(sequence_T.max()) + 1 if len(sequence_T) else 0
-    counts = torch.zeros(total, dtype=torch.double, device=sequence_T.device)
-    return counts.index_add_(0, sequence_T, mask_T.double())
+    sums = torch.zeros(total, dtype=torch.double, device=sequence_T.device)
+    return sums.index_add_(0, sequence_T, values_T.double())
 
 
 def token_weights(
@@ -179,7 +179,7 @@ def token_weights(
     if aggregation == "token-mean":
         return mask / world.sum(counted_T.sum()).clamp(min=1)
     norm = aggregation == "seq-mean-token-sum-norm"
-    counts = sequence_counts(torch.ones_like(mask_T) if norm else counted_T, sequence_T)
+    counts = sequence_sums(torch.ones_like(mask_T) if norm else counted_T, sequence_T)
     sequences = world.sum((counts > 0).sum()).clamp(min=1)
     if norm:
         return mask / (sequences * max_new_tokens)

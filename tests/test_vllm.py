@@ -125,7 +125,7 @@ def test_samples_of_a_prompt_differ_and_equal_seeds_give_equal_samples(engines):
 
 
 def test_only_the_tokenizers_end_token_ends_a_response(engines):
-    """Neither the end tokens nor the sampling defaults of the model's own files count."""
+    """The end tokens that the model's own config names do not count."""
     policy = small_policy(tied=True)
     policy.model.config.eos_token_id = [1, *range(2, 20)]
     for completion in generate(engines(policy), REQUESTS, Decoding(12)):

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.objectives.kl import MAX_LOG_RATIO
+from stapo_pl.tensors import sequence_sums
 
 
 class Correction(ABC):
     """A function of the ratio between the policy of the rollout and the sampler."""
+
+    takes_cuts: ClassVar[bool] = True
+    """Whether it also makes up for rollouts that top-p or top-k cut."""
 
     @abstractmethod
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
@@ -31,21 +35,13 @@ class Correction(ABC):
         """
 
 
-def _check_cap(cap: float) -> None:
-    if not cap >= 1:
-        raise ConfigError(f"correction.cap must be at least 1, got {cap}")
-
-
 def _bounded_exp(log_ratio: Tensor) -> Tensor:
     return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 @dataclass(kw_only=True)
-class TokenTIS(Correction):
-    """Truncated importance sampling of tokens: `min(r_t, cap)`.
-
-    Truncation is Ionides' (2008); for samplers and trainers that differ, it is "Your Efficient RL
-    Framework Secretly Brings You Off-Policy RL Training" (2025).
+class _Truncated(Correction):
+    """Importance weights of at most `cap` (Ionides, 2008).
 
     Raises:
         ConfigError: a cap below 1.
@@ -54,34 +50,34 @@ class TokenTIS(Correction):
     cap: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_cap(self.cap)
+        if not self.cap >= 1:
+            raise ConfigError(f"correction.cap must be at least 1, got {self.cap}")
+
+
+class TokenTIS(_Truncated):
+    """Truncated importance sampling of tokens: `min(r_t, cap)`.
+
+    See "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025).
+    """
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
         return _bounded_exp(log_ratio_T).clamp(max=self.cap)
 
 
-@dataclass(kw_only=True)
-class SequenceTIS(Correction):
+class SequenceTIS(_Truncated):
     """Truncated importance sampling of sequences: `min(prod_t r_t, cap)` for all their tokens.
 
     Unbiased but for the cap, where `TokenTIS` is not; see "When Speed Kills Stability: Demystifying
     RL Collapse from the Training-Inference Mismatch" (2025). The product is over the tokens that
-    teach, and its variance grows with their number.
-
-    Raises:
-        ConfigError: a cap below 1.
+    teach, and its variance grows with their number. Of cut rollouts it is the probability of never
+    leaving the nucleus, which is about 0.
     """
 
-    cap: float = 2.0
-
-    def __post_init__(self) -> None:
-        _check_cap(self.cap)
+    takes_cuts = False
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
-        total = int(sequence_T.max()) + 1 if len(sequence_T) else 0
-        sums = torch.zeros(total, dtype=torch.double, device=log_ratio_T.device)
-        sums.index_add_(0, sequence_T, log_ratio_T.double())
-        return _bounded_exp(sums).clamp(max=self.cap)[sequence_T]
+        log_ratios = sequence_sums(log_ratio_T, sequence_T)
+        return _bounded_exp(log_ratios).clamp(max=self.cap)[sequence_T]
 
 
 @dataclass(kw_only=True)

@@ -32,7 +32,7 @@ from stapo_pl.world import World
 # The versions that the tests run against.
 _TESTED = "0.32."
 _GIB = 2**30
-# Read by vLLM when it is imported. The CPU's are for sharing the cores with the trainer.
+# Read by vLLM when it is imported; on a CPU it is to share the cores with the trainer.
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
