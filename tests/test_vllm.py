@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 import test_resume
 import torch
-from conftest import CONFIGS, tiny_policy
+from conftest import CONFIGS
 from datasets import Dataset
 from test_fit import FEW_PROBLEMS, SMALL, fit, make, read_scalars, scalars
-from test_sampler import REQUESTS, build, generate
+from test_sampler import REQUESTS, build, gap, generate, small_policy
 from test_tasks import verl_row
-from torch.nn import functional as F
 
 from stapo_pl.cli import main
 from stapo_pl.errors import ConfigError, TrainingError
@@ -29,29 +28,13 @@ from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, sh
 from stapo_pl.samplers import VLLMSampler
 from stapo_pl.samplers.memory import EngineMemory
 from stapo_pl.seeding import seed_for
-from stapo_pl.types import Completion, Decoding, Request
+from stapo_pl.types import Decoding, Request
 
 pytestmark = pytest.mark.vllm
 
 CPU = torch.device("cpu")
 # Longer than a block of the KV cache, so that it is shared between requests and over time.
 LONG_PROMPT = [2 + i % 7 for i in range(40)]
-
-
-def small_policy(tied: bool) -> Policy:
-    policy = tiny_policy(tied=tied, dtype=torch.float32, head_dim=32).eval()
-    policy.model.config.architectures = ["Qwen3ForCausalLM"]
-    return policy
-
-
-@torch.no_grad()
-def gap(policy: Policy, request: Request, completion: Completion) -> float:
-    """Largest difference from the policy's own log-probabilities, at temperature 1."""
-    ids = torch.tensor([request.prompt_ids + completion.token_ids])
-    logp = F.log_softmax(policy.model(input_ids=ids).logits[0], -1)
-    start = len(request.prompt_ids)
-    expected = logp[torch.arange(start - 1, ids.shape[1] - 1), ids[0, start:]]
-    return (expected - torch.tensor(completion.logprobs)).abs().max().item()
 
 
 @torch.no_grad()
