@@ -15,7 +15,8 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from stapo_pl.policy import Policy, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.loading import load_policy, load_tokenizer
+from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.samplers import TransformersSampler, VLLMSampler
 from stapo_pl.seeding import seed_for
 from stapo_pl.tasks import Arithmetic

@@ -226,7 +226,6 @@ class RolloutDataModule(L.LightningDataModule):
             micro_batches(
                 trajectories,
                 self.micro_batches_per_step,
-                module.tokenizer.pad_token_id,
                 self.decoding.temperature,
             )
             for trajectories in mini_batches(rollout, sizes.prompts_per_rollout, sizes.mini_batches)

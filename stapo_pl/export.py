@@ -12,7 +12,8 @@ import yaml
 from transformers import GenerationConfig
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.policy import Policy, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.loading import load_policy, load_tokenizer
+from stapo_pl.policy import Policy, shipped_policy
 
 # Names of the policy's parameters in a checkpoint begin with the module's attribute.
 _PREFIX = "policy."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning as L
@@ -14,11 +15,13 @@ from torchmetrics import MeanMetric
 from transformers import get_scheduler
 
 from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.lora import LoRA, adapters_off
 from stapo_pl.metrics import PassAtK, StepMetrics
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
 from stapo_pl.objectives.selection import rare_tokens
-from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
@@ -36,10 +39,15 @@ class PolicyModule(L.LightningModule):
         optimizer: makes the optimizer from the parameters.
         path: folder or hub name of the starting policy; None is the small one that comes with the
             package.
-        gradient_checkpointing: whether a decoder layer's activations are computed again in the
-            backward pass instead of kept.
         reference_path: of the reference policy; None is the starting policy. Loaded only if the
             objective needs it.
+        lora: adapters that are trained in the policy's place; None trains all of it. The starting
+            policy is then at hand as the reference, with adapters off.
+        packing: whether the sequences of a micro-batch are laid end to end, so that nothing is
+            computed on padding; for models with plain causal attention.
+        gradient_checkpointing: whether a decoder layer's activations are computed again in the
+            backward pass instead of kept.
+        compile_layers: whether torch.compile compiles the decoder layers.
         lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
             linear.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
@@ -58,7 +66,10 @@ class PolicyModule(L.LightningModule):
         optimizer: OptimizerCallable,
         path: str | None = None,
         reference_path: str | None = None,
+        lora: LoRA | None = None,
+        packing: bool = False,
         gradient_checkpointing: bool = False,
+        compile_layers: bool = False,
         lr_schedule: Literal["constant", "cosine", "linear"] = "constant",
         warmup_steps: int = 10,
         max_sampler_gap: float | None = 0.5,
@@ -72,7 +83,9 @@ class PolicyModule(L.LightningModule):
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
-        self.gradient_checkpointing = gradient_checkpointing
+        self.lora, self.packing = lora, packing
+        self.gradient_checkpointing, self.compile_layers = gradient_checkpointing, compile_layers
+        self.strict_loading = lora is None  # adapters alone are in a checkpoint
         self.optimizer = optimizer
         self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
         self.tokenizer = load_tokenizer(self.path)
@@ -96,31 +109,51 @@ class PolicyModule(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:
-            policy = load_policy(self.path)
-            if self.gradient_checkpointing:
-                policy.checkpoint_gradients()
-            self.policy = self._placed(policy).train()
+            self.policy = self._load(self.path, "model.path", self._prepare).train()
 
-    def _placed(self, policy: Policy) -> Policy:
+    def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
         """Sharded, where the strategy shards."""
-        if self.device_mesh is not None:
-            self.trainer.strategy.shard(policy)
-        return policy
+        load = load_policy if self.device_mesh is None else self.trainer.strategy.load
+        return load(path, key, prepare)
+
+    def _prepare(self, policy: Policy) -> None:
+        if self.lora is not None:
+            self.lora.add_to(policy)
+        self._prepare_passes(policy)
+        if self.gradient_checkpointing:
+            policy.checkpoint_gradients()
+
+    def _prepare_passes(self, policy: Policy) -> None:
+        if self.packing:
+            policy.pack()
+        if self.compile_layers:
+            policy.compile_layers()
+
+    def _prepare_reference(self, policy: Policy) -> None:
+        policy.requires_grad_(False)
+        self._prepare_passes(policy)
+
+    @property
+    def reference_is_base(self) -> bool:
+        """Whether the policy without its adapters is the reference."""
+        return self.lora is not None and self.reference_path == self.path
 
     def on_fit_start(self) -> None:
-        if self.objective.needs_reference and not self._reference:
-            reference = load_policy(self.reference_path, "model.reference_path")
-            own, others = (p.model.config.get_text_config() for p in (self.policy, reference))
-            if own.vocab_size != others.vocab_size:
-                raise ConfigError(
-                    f"model.reference_path={self.reference_path}: its vocabulary has "
-                    f"{others.vocab_size} tokens, that of the policy {own.vocab_size}"
-                )
-            self._reference = [self._placed(reference.requires_grad_(False)).to(self.device)]
+        if not self.objective.needs_reference or self.reference_is_base or self._reference:
+            return
+        key, path = "model.reference_path", self.reference_path
+        own, other = (c.get_text_config() for c in (self.model_config, load_config(path, key)))
+        if own.vocab_size != other.vocab_size:
+            raise ConfigError(
+                f"{key}={path}: its vocabulary has {other.vocab_size} tokens, that of the policy "
+                f"{own.vocab_size}"
+            )
+        reference = self._load(path, key, self._prepare_reference).eval()
+        self._reference = [reference if self.device_mesh is not None else reference.to(self.device)]
 
     def configure_optimizers(self):
         try:
-            optimizer = self.optimizer(self.policy.parameters())
+            optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.optimizer: {error}") from error
         steps = self.trainer.max_epochs * self.trainer.datamodule.sizes.steps_per_rollout
@@ -138,6 +171,9 @@ class PolicyModule(L.LightningModule):
 
     def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
         """Statistics of the reference policy."""
+        if self.reference_is_base:
+            with adapters_off(self.policy):
+                return self._forward(self.policy, batch)
         return self._forward(self._reference[0], batch)
 
     @torch.no_grad()

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.attention import PACKED, padded_places
 from stapo_pl.tensors import token_statistics
 from stapo_pl.types import MicroBatch, TokenStatistics
-
-# Largest difference allowed between our log-probabilities and those of the model's logits.
-_HEAD_TOLERANCE = 1e-3
 
 
 def shipped_policy() -> Path:
@@ -38,99 +26,87 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self._own_attention = model.config._attn_implementation
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
-        # Padding stands on the right, where causal attention never looks: no mask is needed.
-        output = self.model.base_model(input_ids=batch.input_ids_BL, use_cache=False)
+        device = batch.input_ids_S.device
+        longest = max(batch.lengths)
+        ends = torch.tensor([0, *batch.lengths], dtype=torch.int32, device=device)
+        ends = ends.cumsum(0, dtype=torch.int32)
+        places_S = padded_places(ends, longest, len(batch.input_ids_S))
+        if self.model.config._attn_implementation == PACKED:
+            output = self.model.base_model(
+                input_ids=batch.input_ids_S[None],
+                position_ids=(places_S % longest)[None],
+                use_cache=False,
+                cu_seq_lens_q=ends,
+                max_length_q=longest,
+            )
+            rows_T = batch.predictor_T
+        else:
+            # Padding stands on the right, where causal attention never looks: no mask is needed.
+            ids = batch.input_ids_S.new_zeros(len(batch.lengths) * longest)
+            ids[places_S] = batch.input_ids_S
+            output = self.model.base_model(input_ids=ids.view(-1, longest), use_cache=False)
+            rows_T = places_S[batch.predictor_T]
         head = self.model.get_output_embeddings()
         return token_statistics(
-            output.last_hidden_state.flatten(0, 1)[batch.predictor_T],
+            output.last_hidden_state.flatten(0, 1)[rows_T],
             head.weight,
             batch.tokens.token_ids_T,
             bias_V=getattr(head, "bias", None),
             temperature=batch.temperature,
         )
 
+    def own_logits(self, ids_L: Tensor) -> Tensor:
+        """The model's own logits [L, V] for one sequence, by its own attention."""
+        attention = self.model.config._attn_implementation
+        self.model.set_attn_implementation(self._own_attention)
+        logits = self.model(input_ids=ids_L[None], use_cache=False).logits[0]
+        self.model.set_attn_implementation(attention)
+        return logits
+
+    def pack(self) -> None:
+        """From now on sequences are laid end to end instead of padded."""
+        self.model.set_attn_implementation(PACKED)
+
     def checkpoint_gradients(self) -> None:
         """Keeps only the inputs of decoder layers for the backward pass."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def compile_layers(self) -> None:
+        """Compiles the decoder layers, for all lengths at once."""
+        for layer in self.decoder_layers:
+            layer.compile(dynamic=True)
+
+    @property
+    def decoder_layers(self) -> list[nn.Module]:
+        """The layers that transformers' models name as not to be split between devices."""
+        names = set(self.model._no_split_modules or ())
+        return [module for module in self.model.modules() if type(module).__name__ in names]
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by their Hugging Face names, one at a time.
+        """The model's parameters by their Hugging Face names, one at a time, adapters merged.
 
         Of a sharded policy, they are gathered: all ranks must take all of them.
         """
+        adapted = {
+            f"{name}.base_layer.weight": module
+            for name, module in self.model.named_modules()
+            if hasattr(module, "get_delta_weight")
+        }
         for name, parameter in self.model.named_parameters():
-            parameter = parameter.detach()
-            yield name, parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+            if not is_adapter(name):
+                weight = _full(parameter.detach())
+                if name in adapted:
+                    weight = weight + _full(adapted[name].get_delta_weight("default").detach())
+                yield name.replace(".base_layer.", "."), weight
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or hub name.
-
-    Raises:
-        ConfigError: there is none, or it has no pad or end-of-sequence token.
-    """
-    tokenizer = _load("model.path", path, "tokenizer", AutoTokenizer.from_pretrained)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # Where its files are missing, transformers makes an empty one from the model's type.
-        raise ConfigError(f"model.path={path}: no tokenizer could be loaded: its files are missing")
-    for name in ("pad_token", "eos_token"):
-        if getattr(tokenizer, name) is None:
-            raise ConfigError(
-                f"model.path={path}: its tokenizer has no {name}; set one in tokenizer_config.json"
-            )
-    return tokenizer
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this name belongs to a low-rank adapter."""
+    return ".lora_" in name
 
 
-def load_config(path: str) -> PreTrainedConfig:
-    """The configuration of a model folder or hub name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    return _load("model.path", path, "model", AutoConfig.from_pretrained)
-
-
-def load_policy(path: str, key: str = "model.path") -> Policy:
-    """The model of a folder or hub name, with fp32 weights, in evaluation mode.
-
-    Args:
-        key: the setting that names the model, for errors.
-
-    Raises:
-        ConfigError: it cannot be loaded, or computes its logits otherwise than by a linear head.
-    """
-    load = partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32)
-    model = _load(key, path, "model", load)
-    _check_head(model, f"{key}={path}")
-    return Policy(model)
-
-
-def _load(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
-    local = Path(path).expanduser()
-    if not local.exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise ConfigError(
-            f"{key}={path}: no such folder; give a model folder, or a hub name (owner/name)"
-        )
-    try:
-        return load(str(local) if local.exists() else path)
-    except Exception as error:  # the files are other people's and may be broken in any way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{key}={path}: no {what} could be loaded: {reason}") from error
-
-
-@torch.no_grad()
-def _check_head(model: PreTrainedModel, setting: str) -> None:
-    """Refuses a model that caps or scales its logits: our statistics would be silently wrong."""
-    ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
-    expected = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
-    head = model.get_output_embeddings()
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    ours = nn.functional.linear(hidden, head.weight, getattr(head, "bias", None)).log_softmax(-1)
-    gap = (expected - ours).abs().max().item()
-    if not gap <= _HEAD_TOLERANCE:
-        raise ConfigError(
-            f"{setting}: {type(model).__name__} does not compute logits as head(hidden states), "
-            f"log-probabilities differ by {gap:.3g}; only plain linear heads are supported"
-        )
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -193,29 +193,29 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
 
 
 def collate(
-    trajectories: Sequence[Trajectory], first_sequence: int, pad_token_id: int, temperature: float
+    trajectories: Sequence[Trajectory], first_sequence: int, temperature: float
 ) -> MicroBatch:
-    """Pads trajectories on the right and lays their response tokens end to end.
+    """Lays trajectories end to end, and their response tokens.
 
     Args:
         first_sequence: number of the first trajectory within its mini-batch.
     """
     if not trajectories:
-        # Every rank must make the same passes: a micro-batch without sequences is one pad token
-        # that teaches nothing.
+        # Every rank must make the same passes: a micro-batch without sequences is one token that
+        # teaches nothing.
         nothing = torch.zeros(0)
         none = torch.zeros(0, dtype=torch.long)
-        ids_BL = torch.full((1, 1), pad_token_id)
-        return MicroBatch(ids_BL, none, Tokens(none, none, nothing, nothing), temperature)
-    ids_BL = torch.full((len(trajectories), max(map(len, trajectories))), pad_token_id)
-    predictor, sequence, columns = [], [], []
-    for row, trajectory in enumerate(trajectories):
+        ids_S = torch.zeros(1, dtype=torch.long)
+        return MicroBatch(ids_S, [1], none, Tokens(none, none, nothing, nothing), temperature)
+    ids, predictor, sequence, columns = [], [], [], []
+    start = 0
+    for number, trajectory in enumerate(trajectories, first_sequence):
         prompt, completion = trajectory.prompt.token_ids, trajectory.completion
-        ids_BL[row, : len(trajectory)] = torch.tensor(prompt + completion.token_ids)
+        ids += prompt + completion.token_ids
         mask = torch.tensor(trajectory.response_mask)
         places = torch.arange(len(prompt), len(trajectory))[mask]
-        predictor.append(row * ids_BL.shape[1] + places - 1)
-        sequence.append(torch.full_like(places, first_sequence + row))
+        predictor.append(start + places - 1)
+        sequence.append(torch.full_like(places, number))
         columns.append(
             (
                 torch.tensor(completion.token_ids)[mask],
@@ -223,18 +223,20 @@ def collate(
                 torch.tensor(completion.logprobs)[mask],
             )
         )
+        start += len(trajectory)
     token_ids, advantages, logprobs = (torch.cat(column) for column in zip(*columns, strict=True))
     tokens = Tokens(token_ids, torch.cat(sequence), advantages, logprobs)
-    return MicroBatch(ids_BL, torch.cat(predictor), tokens, temperature)
+    lengths = [len(trajectory) for trajectory in trajectories]
+    return MicroBatch(torch.tensor(ids), lengths, torch.cat(predictor), tokens, temperature)
 
 
 def micro_batches(
-    trajectories: Sequence[Trajectory], count: int, pad_token_id: int, temperature: float
+    trajectories: Sequence[Trajectory], count: int, temperature: float
 ) -> list[MicroBatch]:
     """Cuts a mini-batch into `count` micro-batches of like token count."""
     batches, first_sequence = [], 0
     for run in balance([len(t) for t in trajectories], count):
         chosen = [trajectories[i] for i in run]
-        batches.append(collate(chosen, first_sequence, pad_token_id, temperature))
+        batches.append(collate(chosen, first_sequence, temperature))
         first_sequence += len(chosen)
     return batches

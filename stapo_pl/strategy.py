@@ -4,49 +4,116 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import distribute_tensor
 
-from stapo_pl.policy import Policy
+from stapo_pl.loading import WeightFiles, check, empty_policy, meta_parameters
+from stapo_pl.lora import initial_adapter
+from stapo_pl.policy import Policy, is_adapter
 
 
 class FSDP(ModelParallelStrategy):
     """Fully sharded data parallel (FSDP2): each rank keeps a share of every parameter.
 
     Weights, gradients and optimizer state are fp32, also where the passes compute in bfloat16;
-    gradients are summed over ranks in fp32. Checkpoints are folders to which each rank writes its
-    share; a rename makes them complete.
+    gradients are summed over ranks in fp32. No rank ever holds the whole policy: the first one
+    reads it tensor by tensor and deals out the shares. Checkpoints are folders to which each rank
+    writes its share; a rename makes them complete.
 
     Args:
         compute_dtype: of forward and backward passes; `auto` is bfloat16 on a GPU and float32 on a
             CPU.
+        cpu_offload: whether shares, gradients and optimizer state rest in the host's memory, where
+            the optimizer steps; for models that fit no other way.
     """
 
-    def __init__(self, compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto") -> None:
-        super().__init__(tensor_parallel_size=1)
-        self.compute_dtype = compute_dtype
+    def __init__(
+        self,
+        compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+        cpu_offload: bool = False,
+    ) -> None:
+        # What is offloaded is reduced on the host, too: for gradient norms, say.
+        backend = "cpu:gloo,cuda:nccl" if cpu_offload and torch.cuda.is_available() else None
+        super().__init__(tensor_parallel_size=1, process_group_backend=backend)
+        self.compute_dtype, self.cpu_offload = compute_dtype, cpu_offload
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
-    def shard(self, policy: Policy) -> None:
+    def model_to_device(self) -> None:
+        if not self.cpu_offload:
+            super().model_to_device()
+
+    def load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
+        """The model of a folder or hub name, sharded.
+
+        Args:
+            key: the setting that names the model, for errors.
+            prepare: what is done to the policy before it is sharded.
+
+        Raises:
+            ConfigError: it cannot be loaded, or see `loading.check`.
+        """
+        policy = empty_policy(path, key)
+        with meta_parameters():
+            prepare(policy)
+        self._shard(policy)
+        self._fill(policy, path, key)
+        check(policy, f"{key}={path}", self.root_device)
+        return policy
+
+    def _shard(self, policy: Policy) -> None:
         """Shards a policy in place, each decoder layer on its own and then what is left."""
+        on_gpu = self.root_device.type == "cuda"
         compute = self.compute_dtype
         if compute == "auto":
-            compute = "bfloat16" if self.root_device.type == "cuda" else "float32"
+            compute = "bfloat16" if on_gpu else "float32"
+        offload = CPUOffloadPolicy(pin_memory=on_gpu) if self.cpu_offload else OffloadPolicy()
         settings = {
             "mesh": self.device_mesh["data_parallel"],
             "mp_policy": MixedPrecisionPolicy(getattr(torch, compute), torch.float32),
+            "offload_policy": offload,
         }
-        for layer in decoder_layers(policy):
+        for layer in policy.decoder_layers:
             fully_shard(layer, **settings)
         fully_shard(policy, **settings)
+        register_fsdp_forward_method(policy, "own_logits")
+
+    @torch.no_grad()
+    def _fill(self, policy: Policy, path: str, key: str) -> None:
+        """Gives memory to a sharded policy, and its weights from the first rank."""
+        buffers = {name: buffer.clone() for name, buffer in policy.named_buffers()}
+        policy.to_empty(device="cpu" if self.cpu_offload else self.root_device)
+        for name, buffer in policy.named_buffers():
+            buffer.data = buffers[name].to(self.root_device)
+        names: dict[Any, list[str]] = {}
+        for name, parameter in policy.model.named_parameters(remove_duplicate=False):
+            names.setdefault(parameter, []).append(name.replace(".base_layer.", "."))
+        files = WeightFiles(path, key) if self.is_global_zero else None
+        for parameter, tied in names.items():
+            if is_adapter(tied[0]):
+                full = initial_adapter(tied[0], parameter.shape)
+            elif files is not None:
+                full = files.read(tied)
+            else:
+                full = torch.empty(parameter.shape)
+            shares = distribute_tensor(
+                full.to(self.root_device), parameter.device_mesh, parameter.placements
+            )
+            parameter.to_local().copy_(shares.to_local())
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
@@ -62,9 +129,3 @@ class FSDP(ModelParallelStrategy):
             shutil.rmtree(path, ignore_errors=True)
             os.replace(unfinished, path)
         self.barrier()
-
-
-def decoder_layers(policy: Policy) -> list[nn.Module]:
-    """The layers that transformers' models name as not to be split between devices."""
-    names = set(policy.model._no_split_modules or ())
-    return [module for module in policy.model.modules() if type(module).__name__ in names]

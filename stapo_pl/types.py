@@ -3,8 +3,9 @@
 A tensor's name ends in its shape:
 
     P  prompts of a rollout            G  responses of a prompt (its group)
-    B  sequences (prompt + response)   L  padded length of a sequence
-    V  vocabulary                      D  hidden size
+    B  sequences (prompt + response)   S  all tokens of B sequences, laid end to end
+    L  padded length of a sequence     V  vocabulary
+    D  hidden size
     T  response tokens of B sequences, laid end to end: no prompt, no padding, and no token that
        the policy did not write
 
@@ -160,11 +161,13 @@ class Tokens:
 
 @dataclass
 class MicroBatch:
-    """One forward and backward pass: right-padded sequences and their response tokens."""
+    """One forward and backward pass: whole sequences and their response tokens."""
 
-    input_ids_BL: Tensor
+    input_ids_S: Tensor
+    lengths: list[int]
+    """Tokens of each sequence."""
     predictor_T: Tensor
-    """Index into [B * L] of the position whose output predicts the token."""
+    """Index into [S] of the position whose output predicts the token."""
     tokens: Tokens
     temperature: float
     """Of the rollout; all statistics are taken at it."""

@@ -8,9 +8,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
-    "objectives", "prompts", "rollout", "metrics", "policy", "export", "samplers", "strategy",
-    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks", "overrides",
-    "parser", "runs", "cli",
+    "objectives", "prompts", "rollout", "metrics", "attention", "policy", "lora", "loading",
+    "export", "samplers", "strategy", "module", "scoring", "validation", "datamodule",
+    "checkpoint", "callbacks", "overrides", "parser", "runs", "cli",
 ]  # fmt: skip
 LIGHTNING = {"strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "cli"}
 

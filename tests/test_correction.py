@@ -10,8 +10,9 @@ from conftest import OBJECTIVES, build_objective, random_minibatch
 from test_fit import fit, make, scalars
 
 from stapo_pl.errors import TrainingError
+from stapo_pl.loading import load_policy
 from stapo_pl.objectives import IcePop, SequenceTIS, TokenTIS
-from stapo_pl.policy import load_policy, shipped_policy
+from stapo_pl.policy import shipped_policy
 from stapo_pl.samplers import TransformersSampler
 from stapo_pl.world import World
 

@@ -16,7 +16,7 @@ import torch.distributed.checkpoint as dcp
 from test_fit import FEW_PROBLEMS, SMALL, read_scalars
 
 from stapo_pl.export import export
-from stapo_pl.policy import load_policy
+from stapo_pl.loading import load_policy
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 STEPS = 10

@@ -48,12 +48,11 @@ def gradient(policy, old_policy, objective, micros, silenced: list[bool]) -> tor
     return torch.cat([p.grad.flatten() for p in policy.parameters()])
 
 
-def pad_more(micro, columns: int):
-    """The same micro-batch with more padding."""
-    length = micro.input_ids_BL.shape[1]
-    row, column = micro.predictor_T // length, micro.predictor_T % length
-    micro.input_ids_BL = torch.nn.functional.pad(micro.input_ids_BL, (0, columns), value=5)
-    micro.predictor_T = row * (length + columns) + column
+def pad_more(micro, longest: int):
+    """The same micro-batch with a long sequence besides, of which no token teaches."""
+    if longest:
+        micro.input_ids_S = torch.cat([micro.input_ids_S, torch.full((longest,), 5)])
+        micro.lengths.append(longest)
     return micro
 
 
@@ -64,14 +63,16 @@ def test_gradient_is_invariant(generator, name):
         overrides["tau_p"] = 0.05
     objective = build_objective(name, **overrides)
     policy, old_policy = tiny_policy(VOCABULARY, seed=1), tiny_policy(VOCABULARY, seed=1)
+    packed = tiny_policy(VOCABULARY, seed=1)
+    packed.pack()
     with torch.no_grad():
         for p in old_policy.parameters():
             p += 0.02 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
     trajectories = minibatch(generator)
 
-    def step(cut: int, order=None, padding: int = 0) -> torch.Tensor:
+    def step(cut: int, order=None, padding: int = 0, policy=policy) -> torch.Tensor:
         chosen = [trajectories[i] for i in order] if order is not None else trajectories
-        micros = micro_batches(chosen, cut, pad_token_id=0, temperature=0.9)
+        micros = micro_batches(chosen, cut, temperature=0.9)
         assert len(micros) == cut
         micros = [pad_more(micro, padding) for micro in micros]
         return gradient(policy, old_policy, objective, micros, silenced)
@@ -83,9 +84,11 @@ def test_gradient_is_invariant(generator, name):
     shuffled = torch.randperm(len(trajectories), generator=generator).tolist()
     others = {f"{cut} micro-batches": step(cut) for cut in (2, 4, 8)}
     others |= {
-        "padded": step(2, padding=7),
+        "padded": step(2, padding=30),
         "ordered": step(1, shuffled),
-        "both": step(4, shuffled, 3),
+        "both": step(4, shuffled, 25),
+        "packed": step(1, policy=packed),
+        "packed and cut": step(4, shuffled, 25, packed),
     }
     for how, other in others.items():
         error = (other - whole).norm() / whole.norm()

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3ForCausalLM
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.policy import load_policy, load_tokenizer, shipped_policy
+from stapo_pl.loading import load_policy, load_tokenizer
+from stapo_pl.policy import shipped_policy
 from stapo_pl.rollout import collate
 
 
@@ -62,7 +63,7 @@ def test_statistics_are_those_of_the_models_own_logits(tied):
         trajectory([2, 3, 4], [5, 6, 7, 8]),
         trajectory([9], [10, 11], mask=[False, True]),
     ]
-    batch = collate(trajectories, 0, pad_token_id=0, temperature=0.8)
+    batch = collate(trajectories, 0, temperature=0.8)
     statistics = policy(batch)
     expected = []
     for t in trajectories:

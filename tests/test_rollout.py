@@ -47,10 +47,10 @@ def test_collate_lays_response_tokens_end_to_end():
             trajectory([7], [8], advantage=-1.0),
         ],
         first_sequence=5,
-        pad_token_id=0,
         temperature=1.0,
     )
-    assert batch.input_ids_BL.tolist() == [[2, 3, 4, 5, 6], [7, 8, 0, 0, 0]]
+    assert batch.input_ids_S.tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert batch.lengths == [5, 2]
     assert batch.tokens.token_ids_T.tolist() == [4, 6, 8]
     assert batch.predictor_T.tolist() == [1, 3, 5]
     assert batch.tokens.sequence_T.tolist() == [5, 5, 6]
@@ -58,13 +58,13 @@ def test_collate_lays_response_tokens_end_to_end():
 
 
 def test_micro_batches_of_a_mini_batch_without_samples_are_passes_that_teach_nothing():
-    for micro in micro_batches([], 3, pad_token_id=0, temperature=1.0):
-        assert micro.input_ids_BL.shape == (1, 1) and len(micro.tokens) == 0
+    for micro in micro_batches([], 3, temperature=1.0):
+        assert micro.lengths == [len(micro.input_ids_S)] == [1] and len(micro.tokens) == 0
 
 
 def test_sequences_are_numbered_through_the_mini_batch():
     trajectories = [trajectory([1], [2] * n) for n in (3, 9, 4, 1)]
-    numbers = torch.cat([m.tokens.sequence_T for m in micro_batches(trajectories, 3, 0, 1.0)])
+    numbers = torch.cat([m.tokens.sequence_T for m in micro_batches(trajectories, 3, 1.0)])
     assert numbers.unique().tolist() == [0, 1, 2, 3]
 
 
@@ -170,7 +170,7 @@ def test_overlong_responses_are_punished_or_filtered():
     assert [t.reward for t in group] == [-0.5, -0.5] and all(group[0].response_mask)
     (group, _) = sampled(GRPO(overlong_filtering=True), truncated=True, length=100)
     assert not any(group[0].response_mask)
-    assert len(collate(group, 0, 0, 1.0).tokens) == 0
+    assert len(collate(group, 0, 1.0).tokens) == 0
 
 
 def test_prompt_stream_passes_over_all_prompts_before_it_repeats_one():

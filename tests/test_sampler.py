@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
 from stapo_pl.errors import TrainingError
-from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.samplers import Sampler, TransformersSampler, VLLMSampler, auto, choose_sampler, vllm
 from stapo_pl.seeding import seed_for
 from stapo_pl.types import Completion, Decoding, Request

@@ -9,7 +9,8 @@ import pytest
 from datasets import Dataset
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.policy import load_tokenizer, shipped_policy
+from stapo_pl.loading import load_tokenizer
+from stapo_pl.policy import shipped_policy
 from stapo_pl.prompts import tokenize
 from stapo_pl.rewards.boxed import last_boxed
 from stapo_pl.rewards.exact import exact_boxed

@@ -23,8 +23,9 @@ from test_tasks import verl_row
 
 from stapo_pl.cli import main
 from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.overrides import expand
-from stapo_pl.policy import Policy, load_config, load_policy, load_tokenizer, shipped_policy
+from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.samplers import VLLMSampler
 from stapo_pl.samplers.memory import EngineMemory
 from stapo_pl.seeding import seed_for
