@@ -29,7 +29,6 @@ class _ChunkedStatistics(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens):
-        ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T)
         ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
         ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
         dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
@@ -38,43 +37,51 @@ class _ChunkedStatistics(torch.autograd.Function):
             hidden_TD.new_empty(len(targets_T), dtype=dtype) for _ in range(3)
         )
         for rows in _chunks(len(targets_T), chunk_tokens):
-            logp = _log_distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
-            p = logp.exp()
+            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
             logprobs_T[rows] = logp.gather(-1, targets_T[rows, None])[:, 0]
-            entropy_T[rows] = -torch.linalg.vecdot(p, logp)
-            collision_T[rows] = torch.linalg.vecdot(p, p)
+            # In place, as new memory is slow; `vecdot` is slower still on a CPU.
+            entropy_T[rows] = -logp.mul_(p).sum(-1)
+            collision_T[rows] = p.square_().sum(-1)
+            del logp, p  # or the next chunk's would be made beside these
+        ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T, entropy_T, collision_T)
         return logprobs_T, entropy_T, collision_T
 
     @staticmethod
     def backward(ctx, grad_logprobs_T, grad_entropy_T, grad_collision_T):
-        hidden_TD, weight_VD, bias_V, targets_T = ctx.saved_tensors
+        hidden_TD, weight_VD, bias_V, targets_T, entropy_T, collision_T = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         # What is summed over chunks is kept in the wider type.
         wide = torch.promote_types(weight_VD.dtype, torch.float32)
         grad_hidden_TD = torch.empty_like(hidden_TD) if needs_hidden else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
+        # The gradient of the logits is p * slope, and the log-prob's at the target. This is the
+        # part of the slope that is the same for all of the vocabulary.
+        offset_T = torch.zeros_like(entropy_T)
+        if grad_logprobs_T is not None:
+            offset_T -= grad_logprobs_T
+        if grad_entropy_T is not None:
+            offset_T -= grad_entropy_T * entropy_T
+        if grad_collision_T is not None:
+            offset_T -= 2 * grad_collision_T * collision_T
         for rows in _chunks(len(targets_T), ctx.chunk_tokens):
-            logp = _log_distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
-            p = logp.exp()
-            grad = torch.zeros_like(p)
+            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
+            slope = offset_T[rows, None]
             if grad_entropy_T is not None:
-                entropy = -torch.linalg.vecdot(p, logp)
-                grad -= grad_entropy_T[rows, None] * p * (logp + entropy[:, None])
+                slope = torch.addcmul(slope, logp, grad_entropy_T[rows, None], value=-1, out=logp)
             if grad_collision_T is not None:
-                collision = torch.linalg.vecdot(p, p)
-                grad += 2 * grad_collision_T[rows, None] * p * (p - collision[:, None])
+                slope = torch.addcmul(slope, p, grad_collision_T[rows, None], value=2, out=logp)
+            grad = p.mul_(slope)
             if grad_logprobs_T is not None:
-                grad_logprobs = grad_logprobs_T[rows, None]
-                grad = torch.addcmul(grad, p, grad_logprobs, value=-1)
-                grad.scatter_add_(-1, targets_T[rows, None], grad_logprobs)
-            grad = _unscale(grad, ctx.temperature).to(hidden_TD.dtype)
+                grad.scatter_add_(-1, targets_T[rows, None], grad_logprobs_T[rows, None])
+            grad = _unscale_(grad, ctx.temperature).to(hidden_TD.dtype)
             if needs_hidden:
                 grad_hidden_TD[rows] = grad @ weight_VD
             if needs_weight:
-                grad_weight_VD += grad.T @ hidden_TD[rows]
+                _add_product_(grad_weight_VD, grad.T, hidden_TD[rows])
             if needs_bias:
                 grad_bias_V += grad.sum(0)
+            del logp, p, slope, grad
         if needs_weight:
             grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
         if needs_bias:
@@ -86,16 +93,25 @@ def _chunks(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def _log_distribution(hidden_TD, weight_VD, bias_V, temperature) -> Tensor:
-    """Log-probabilities [T, V], at least in fp32."""
+def _distribution(hidden_TD, weight_VD, bias_V, temperature) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and probabilities [T, V], at least in fp32; the only two of that size."""
     logits = F.linear(hidden_TD, weight_VD, bias_V)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return _unscale(logits, temperature).log_softmax(-1)
+    logp = _unscale_(logits, temperature).log_softmax(-1)
+    return logp, torch.exp(logp, out=logits)
 
 
-def _unscale(x: Tensor, temperature: float) -> Tensor:
-    """`x / temperature`, without a pass over memory where that changes nothing."""
-    return x if temperature == 1 else x / temperature
+def _unscale_(x: Tensor, temperature: float) -> Tensor:
+    """`x /= temperature`, without a pass over memory where that changes nothing."""
+    return x if temperature == 1 else x.div_(temperature)
+
+
+def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """`total += a @ b`, without memory for the product where the types allow it."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
 
 
 def token_statistics(
