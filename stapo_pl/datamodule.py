@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Literal
@@ -170,6 +171,7 @@ class RolloutDataModule(L.LightningDataModule):
         )
         self.stream = PromptStream(train, self.seed)
         self.dropped_prompts = {"training": train_dropped, "validation": dropped}
+        self._check_ranks_agree()
 
     def describe(self) -> str:
         """The resolved arithmetic of the run, for people."""
@@ -267,6 +269,22 @@ class RolloutDataModule(L.LightningDataModule):
         if first and not asked and self.sizes.epochs_per_rollout == 1:
             return None
         return score(micros, self.module)
+
+    def _check_ranks_agree(self) -> None:
+        """Ranks with unlike numbers of batches would wait for each other for ever."""
+        prompts = [*self.stream.prompts, *self.validation_prompts]
+        self.world.check_equal(
+            {
+                "number of training prompts": len(self.stream.prompts),
+                "number of validation prompts": len(self.validation_prompts),
+                "number of micro-batches a rollout": len(self.train_dataloader()),
+                "number of rollouts": self.trainer.max_epochs,
+                "prompts (their checksum)": zlib.crc32(
+                    repr([p.token_ids for p in prompts]).encode()
+                ),
+            },
+            self.trainer.strategy.root_device,
+        )
 
     def _check_ratio(self) -> None:
         correction, decoding = self.module.objective.correction, self.decoding

@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_policy, load_tokenizer
+from stapo_pl.lora import LoRA
 from stapo_pl.policy import Policy, shipped_policy
 
 # Names of the policy's parameters in a checkpoint begin with the module's attribute.
@@ -30,7 +31,7 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
         overwrite: whether a folder that is there already may be replaced.
 
     Raises:
-        ConfigError: no checkpoint of a run, or the folder exists.
+        ConfigError: no checkpoint of a run or of another model, or the folder exists.
     """
     run = checkpoint.absolute().parents[1]
     if not checkpoint.exists():
@@ -41,8 +42,11 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"{out} exists: give another folder, or --overwrite to replace it")
     config = yaml.safe_load((run / "config.yaml").read_text())
     path = config["model"]["path"] or str(shipped_policy())
+    lora = config["model"].get("lora")
+    trained = load_policy(path, prepare=LoRA(**lora).add_to) if lora else load_policy(path)
+    step = load_weights(trained, checkpoint)
     policy = load_policy(path)
-    step = load_weights(policy, checkpoint)
+    policy.model.load_state_dict(dict(trained.named_weights()), strict=False)  # it knows ties
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     policy.model.save_pretrained(unfinished)
@@ -66,7 +70,9 @@ def load_weights(policy: Policy, checkpoint: Path) -> int:
         for name, tensor in saved["state_dict"].items()
         if name.startswith(_PREFIX)
     }
-    policy.load_state_dict(state)
+    if state.keys() != policy.state_dict().keys():
+        raise ConfigError(f"{checkpoint}: not of the model that the run's config.yaml names")
+    policy.load_state_dict(state, strict=False)  # of a policy with adapters, it is theirs alone
     return saved["global_step"]
 
 

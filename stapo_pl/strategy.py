@@ -73,6 +73,7 @@ class FSDP(ModelParallelStrategy):
         self._shard(policy)
         self._fill(policy, path, key)
         check(policy, f"{key}={path}", self.root_device)
+        policy.reshard()  # else the root's parameters stay whole until the first backward pass
         return policy
 
     def _shard(self, policy: Policy) -> None:

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from stapo_pl.errors import ConfigError
+
 
 class World:
     """The ranks that share a mini-batch. With several, all ranks must make every call.
@@ -40,3 +42,18 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)])
+
+    def check_equal(self, values: dict[str, int], device: torch.device) -> None:
+        """Checks numbers that must be the same on all ranks.
+
+        Raises:
+            ConfigError: one is not; on all ranks.
+        """
+        mine_N = torch.tensor(list(values.values()), device=device)
+        columns = self.gather(mine_N).view(-1, len(values)).T.tolist()
+        for name, column in zip(values, columns, strict=True):
+            if len(set(column)) > 1:
+                raise ConfigError(
+                    f"ranks differ in their {name}: {', '.join(map(str, column))}; give all of "
+                    "them the same settings and files"
+                )

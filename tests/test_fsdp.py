@@ -16,7 +16,8 @@ import torch.distributed.checkpoint as dcp
 from test_fit import FEW_PROBLEMS, SMALL, read_scalars
 
 from stapo_pl.export import export
-from stapo_pl.loading import load_policy
+from stapo_pl.loading import load_policy, load_tokenizer
+from stapo_pl.policy import shipped_policy
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 STEPS = 10
@@ -24,20 +25,39 @@ WORDS = (*SMALL, *FEW_PROBLEMS, "trainer.accelerator=cpu", f"trainer.max_epochs=
 WORDS += ("trainer.check_val_every_n_epoch=99", "task.validation_size=9")
 
 
-def run(folder: Path, ranks: int, *words: str) -> Path:
-    cut = (
-        ("trainer=fsdp", "trainer.accumulate_grad_batches=2")
-        if ranks == 2
-        else ("trainer.accumulate_grad_batches=4",)
-    )
-    command = [sys.executable, FIT, *WORDS, *cut, f"trainer.devices={ranks}", *words]
+def start(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess:
+    """A run whose mini-batches are cut into four, whatever the number of ranks."""
+    command = [sys.executable, FIT, *WORDS, f"trainer.accumulate_grad_batches={4 // ranks}"]
+    command += [f"trainer.devices={ranks}", *(["trainer=fsdp"] if ranks > 1 else []), *words]
     command += [f"run.logs={folder}", "run.name=run"]
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def run(folder: Path, ranks: int, *words: str) -> Path:
+    result = start(folder, ranks, *words)
     assert result.returncode == 0, result.stderr
-    (newest,) = (folder / "run").iterdir()
+    (newest,) = (folder / "run").iterdir()  # one folder, whatever the number of ranks
     return newest
+
+
+def assert_equal_curves(actual: Path, expected: Path, steps: int, tolerance: float = 1e-6) -> None:
+    actual, expected = read_scalars(actual), read_scalars(expected)
+    for name in ("loss", "grad_norm", "silenced_fraction", "kl_reference"):
+        curve = expected[f"policy/{name}"]
+        assert len(curve) == steps
+        bounds = [(step, pytest.approx(v, rel=tolerance, abs=tolerance)) for step, v in curve]
+        assert actual[f"policy/{name}"] == bounds, name
+
+
+def recorded(folder: Path, *words: str) -> tuple[str, ...]:
+    """Makes one run, and gives the words of others on the same rollouts."""
+    sampler = ("sampler=recording.Recording", f"sampler.file={folder / 'rollouts.pt'}")
+    # Adam divides the rounding of a small gradient by its size, and so makes it a large one.
+    words += ("model.optimizer=SGD", "model.optimizer.lr=0.1", "objective.kl_coef=0.1", *sampler)
+    run(folder / "recorded", 1, *words, "sampler.replay=false")
+    return (*words, "sampler.replay=true")
 
 
 OTHERS = ["grpo", "dapo", "stapo_v1", "entropy20"]
@@ -47,20 +67,9 @@ OTHERS = ["grpo", "dapo", "stapo_v1", "entropy20"]
     "objective", ["stapo", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
 def test_ten_steps_of_two_ranks_are_those_of_one(tmp_path, objective):
-    file = tmp_path / "rollouts.pt"
-    words = (f"objective={objective}", "sampler=recording.Recording", f"sampler.file={file}")
-    # Adam divides the rounding of a small gradient by its size, and so makes it a large one.
-    words += ("model.optimizer=SGD", "model.optimizer.lr=0.1", "objective.kl_coef=0.1")
-    run(tmp_path / "recorded", 1, *words, "sampler.replay=false")
-    curves = {
-        ranks: read_scalars(run(tmp_path / str(ranks), ranks, *words, "sampler.replay=true"))
-        for ranks in (1, 2)
-    }
-    for name in ("loss", "grad_norm", "silenced_fraction", "kl_reference"):
-        name = f"policy/{name}"
-        assert len(curves[1][name]) == STEPS
-        expected = [(step, pytest.approx(v, rel=1e-6, abs=1e-6)) for step, v in curves[1][name]]
-        assert curves[2][name] == expected, name
+    words = recorded(tmp_path, f"objective={objective}")
+    one, two = (run(tmp_path / str(ranks), ranks, *words) for ranks in (1, 2))
+    assert_equal_curves(two, one, STEPS)
 
 
 SHARDED = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -100,17 +109,72 @@ def test_a_rank_that_ends_takes_the_run_down(tmp_path, rank, end):
         assert errors[0] == f"error: rank {rank} gives up"
 
 
+@pytest.fixture(scope="module")
+def four_steps(tmp_path_factory):
+    """A run of one process, and the words of others on the same rollouts."""
+    folder = tmp_path_factory.mktemp("four_steps")
+    words = recorded(folder, "objective=stapo", "trainer.max_epochs=2")
+    return run(folder / "one", 1, *words), words
+
+
+OFFLOAD, COMPILE, PACK, CHECKPOINT = ALL = (
+    "trainer.strategy.cpu_offload=true", "model.compile_layers=true", "model.packing=true",
+    "model.gradient_checkpointing=true",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-def test_gradient_checkpointing_changes_nothing(tmp_path):
-    file = tmp_path / "rollouts.pt"
-    words = ("objective=stapo", "sampler=recording.Recording", f"sampler.file={file}")
-    words += ("trainer.max_epochs=2",)
-    run(tmp_path / "recorded", 1, *words, "sampler.replay=false")
-    plain, checkpointed = (
-        read_scalars(run(tmp_path / name, 2, *words, "sampler.replay=true", *more))
-        for name, *more in (("plain",), ("kept", "model.gradient_checkpointing=true"))
-    )
-    assert plain["policy/grad_norm"] == checkpointed["policy/grad_norm"]
+@pytest.mark.parametrize(
+    "settings",
+    [(OFFLOAD,), (COMPILE,), (PACK,), (CHECKPOINT,), ALL],
+    ids=["offload", "compile", "pack", "checkpoint", "all"],
+)
+def test_settings_that_save_memory_or_time_change_nothing_else(four_steps, tmp_path, settings):
+    one, words = four_steps
+    assert_equal_curves(run(tmp_path, 2, *words, *settings), one, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [(2, 1), (1, 2)], ids=["fewer", "more"])
+def test_a_sharded_run_goes_on_with_another_number_of_ranks(four_steps, tmp_path, ranks):
+    one, words = four_steps
+    run(tmp_path, ranks[0], *words, "trainer=fsdp", "trainer.max_epochs=1")
+    resumed = run(tmp_path, ranks[1], *words, "trainer=fsdp", "ckpt_path=last")
+    assert_equal_curves(resumed, one, 4)
+
+
+def split_model(folder: Path, tied: bool) -> Path:
+    """The shipped model in several files, its head tied to the embedding or not."""
+    model = load_policy(str(shipped_policy())).model
+    if not tied:
+        model.config.tie_word_embeddings = False
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach() * 0.9)
+    model.save_pretrained(folder, max_shard_size="500KB")
+    load_tokenizer(str(shipped_policy())).save_pretrained(folder)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    return folder
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_weights_dealt_out_to_ranks_are_those_of_the_files(tmp_path, tied):
+    model = split_model(tmp_path / "model", tied)
+    words = (f"model.path={model}", "model.optimizer=SGD", "model.optimizer.lr=0")
+    folder = run(tmp_path / "logs", 2, *words, "trainer.max_epochs=1")
+    (checkpoint,) = folder.glob("checkpoints/*.ckpt")
+    export(checkpoint, tmp_path / "exported")
+    weights = dict(load_policy(str(model)).named_weights())
+    assert len(weights) == 36 - tied
+    for name, weight in load_policy(str(tmp_path / "exported")).named_weights():
+        assert torch.equal(weight, weights[name]), name
+
+
+def test_ranks_that_read_other_data_are_refused_at_the_start(tmp_path):
+    result = start(tmp_path, 2, "task=uneven.Uneven", "trainer=fsdp")
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if "rror" in line]
+    expected = "error: ranks differ in their number of training prompts: 64, 63; give all of them"
+    assert errors[0].startswith(expected)
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_weights_stay_fp32_where_passes_compute_in_bfloat16(tmp_path):

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-from test_fit import FEW_PROBLEMS, SMALL, read_scalars
-
-FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
-# An odd number of validation prompts, so that one rank has one more.
-WORDS = (*SMALL, *FEW_PROBLEMS, "task.validation_size=9", "trainer.accelerator=cpu")
+from test_fit import read_scalars
+from test_fsdp import run
 
 
 @pytest.mark.parametrize("objective, trainer", [("dapo", "ddp"), ("stapo", "fsdp")])
 def test_the_curves_of_two_ranks_are_those_of_one(tmp_path, objective, trainer):
-    curves = {}
-    for ranks, cut in ((1, 4), (2, 2)):
-        folder = tmp_path / str(ranks)
-        words = [
-            f"objective={objective}", *WORDS, f"trainer.accumulate_grad_batches={cut}",
-            f"trainer.devices={ranks}", f"run.logs={folder}", "run.name=run",
-            *([f"trainer={trainer}"] if ranks > 1 else []),
-        ]  # fmt: skip
-        command = [sys.executable, FIT, *words]
-        result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
-        assert result.returncode == 0
-        (run,) = (folder / "run").iterdir()  # one folder, whatever the number of ranks
-        curves[ranks] = read_scalars(run)
-    assert curves[1].keys() == curves[2].keys()
-    for name, values in curves[1].items():
+    words = (f"objective={objective}", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1")
+    one = read_scalars(run(tmp_path / "1", 1, *words))
+    two = read_scalars(run(tmp_path / "2", 2, *words, f"trainer={trainer}"))
+    assert one.keys() == two.keys()
+    for name, values in one.items():
         if not name.startswith(("time/", "throughput/", "rollout/sampler_gap")):
             expected = [(step, pytest.approx(value, rel=2e-3, abs=1e-5)) for step, value in values]
-            assert curves[2][name] == expected, name
+            assert two[name] == expected, name

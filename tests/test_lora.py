@@ -1,0 +1,121 @@
+"""Adapters are trained, the base is frozen and is the reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import tiny_policy, trajectory
+from test_fit import fit, make, read_scalars
+from test_fsdp import assert_equal_curves, recorded, run
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.export import export
+from stapo_pl.loading import load_policy
+from stapo_pl.lora import LoRA, adapters_off
+from stapo_pl.policy import is_adapter, shipped_policy
+from stapo_pl.rollout import collate
+
+LORA = ("model.lora.rank=4", "model.lora.alpha=8")
+
+
+def adapted(seed: int = 0, moved: bool = False):
+    policy = tiny_policy(seed=seed)
+    LoRA(rank=2).add_to(policy)
+    if moved:
+        for name, parameter in policy.named_parameters():
+            if is_adapter(name):
+                torch.nn.init.normal_(parameter, std=0.3)
+    return policy.eval()
+
+
+BATCH = collate([trajectory([2, 3, 4], [5, 6, 7, 8]), trajectory([9], [10, 11])], 0, 1.0)
+
+
+def statistics(policy) -> torch.Tensor:
+    found = policy(BATCH)
+    return torch.stack([found.logprobs_T, found.entropy_T, found.collision_T])
+
+
+def test_adapters_change_nothing_before_they_are_trained():
+    assert torch.equal(statistics(adapted()), statistics(tiny_policy().eval()))
+
+
+def test_with_adapters_off_the_policy_is_its_base():
+    policy, base = adapted(moved=True), tiny_policy().eval()
+    with adapters_off(policy):
+        assert torch.equal(statistics(policy), statistics(base))
+    assert (statistics(policy) - statistics(base)).abs().max() > 1e-3
+
+
+def test_only_adapters_have_a_gradient_also_after_the_reference_was_asked():
+    policy = adapted(moved=True)
+    with torch.no_grad(), adapters_off(policy):
+        policy(BATCH)
+    statistics(policy).sum().backward()
+    for name, parameter in policy.named_parameters():
+        assert (parameter.grad is not None) == is_adapter(name), name
+
+
+def test_samplers_get_the_merged_weights():
+    policy, plain = adapted(moved=True), tiny_policy(seed=1).eval()
+    weights = dict(policy.named_weights())
+    assert weights.keys() == dict(plain.named_weights()).keys()
+    plain.model.load_state_dict(weights, strict=False)
+    torch.testing.assert_close(statistics(policy), statistics(plain), rtol=0, atol=1e-9)
+
+
+def test_layers_that_do_not_exist_are_refused():
+    with pytest.raises(ConfigError, match=r"model\.lora\.target_modules=nothing: .*not found"):
+        LoRA(target_modules="nothing").add_to(tiny_policy())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return fit(make(folder, *LORA, "objective=grpo", "objective.kl_coef=0.1"))
+
+
+def test_a_checkpoint_holds_adapters_only(trained):
+    (checkpoint,) = trained.folder.glob("checkpoints/*.ckpt")
+    names = torch.load(checkpoint, weights_only=False)["state_dict"].keys()
+    assert len(names) == 2 * 7 * 3 and all(map(is_adapter, names))
+
+
+def test_the_base_is_the_reference_and_has_no_second_copy(trained):
+    assert trained.model._reference == []
+    divergence = read_scalars(trained.folder)["policy/kl_reference"]
+    assert divergence[0][1] == 0 and divergence[-1][1] > 0
+
+
+def test_a_run_resumes_from_adapters(trained, tmp_path):
+    words = (*LORA, "objective=grpo", "objective.kl_coef=0.1")
+    fit(make(tmp_path, *words, "trainer.max_epochs=1"))
+    resumed = fit(make(tmp_path, *words, "ckpt_path=last"))
+    expected = dict(trained.model.policy.named_weights())
+    for name, weight in resumed.model.policy.named_weights():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_an_export_has_the_adapters_merged(trained, tmp_path):
+    (checkpoint,) = trained.folder.glob("checkpoints/*.ckpt")
+    export(checkpoint, tmp_path / "model")
+    expected = dict(trained.model.policy.named_weights())
+    start = dict(load_policy(str(shipped_policy())).named_weights())
+    for name, weight in load_policy(str(tmp_path / "model")).named_weights():
+        assert torch.equal(weight, expected[name]), name
+        assert torch.equal(weight, start[name]) == ("_proj" not in name), name
+
+
+@pytest.mark.slow
+def test_two_ranks_train_the_adapters_of_one(tmp_path):
+    words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
+    one, two = (run(tmp_path / str(ranks), ranks, *words) for ranks in (1, 2))
+    assert_equal_curves(two, one, 4)
+    exported = []
+    for folder in (one, two):
+        (checkpoint,) = folder.glob("checkpoints/*.ckpt")
+        export(checkpoint, tmp_path / "model", overwrite=True)
+        exported.append(dict(load_policy(str(tmp_path / "model")).named_weights()))
+    for name, weight in exported[0].items():
+        torch.testing.assert_close(exported[1][name], weight, rtol=0, atol=1e-6)
+    run(tmp_path / "2", 2, *words, "trainer.max_epochs=3", "ckpt_path=last")
