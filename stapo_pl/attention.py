@@ -54,11 +54,14 @@ def packed_attention(
 
     Returns:
         [1, S, heads, head dimension], and no attention weights.
+
+    Raises:
+        ConfigError: the layer attends to a sliding window.
     """
-    if sliding_window is not None or dropout:
-        raise ConfigError("model.packing knows neither sliding windows nor attention dropout")
+    if sliding_window is not None:
+        raise ConfigError("model.packing does not know sliding windows")
     ends, longest = cu_seq_lens_q, max_length_q
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         out = varlen_attn(
             q, k, v, ends, ends, longest, longest,
@@ -74,8 +77,9 @@ def packed_attention(
         return padded.unflatten(0, (sequences, longest)).transpose(1, 2)
 
     out = F.scaled_dot_product_attention(
-        pad(query), pad(key), pad(value), is_causal=True, scale=scaling, enable_gqa=True
-    )
+        pad(query), pad(key), pad(value),
+        dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True,
+    )  # fmt: skip
     return out.transpose(1, 2).flatten(0, 1)[places_S][None], None
 
 

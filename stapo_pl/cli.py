@@ -80,8 +80,8 @@ class StapoCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuses what would fail late, and settles the run's folder and checkpoint."""
-        check_trainer(self.config.trainer)
-        run, data = self.config.run, self.config.data
+        run, data, trainer = self.config.run, self.config.data, self.config.trainer
+        check_trainer(trainer)
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = data.task.class_path.rpartition(".")[2]
         name = run.name or f"{objective}-{task}-seed{data.seed}".lower()
@@ -97,6 +97,11 @@ class StapoCLI(LightningCLI):
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
             if self.ckpt_path.is_file() and not zipfile.is_zipfile(self.ckpt_path):
                 raise ConfigError(f"ckpt_path={checkpoint}: not a checkpoint")
+        if self.ckpt_path is not None and self.ckpt_path.is_dir() and not is_sharded(trainer):
+            raise ConfigError(
+                f"ckpt_path={checkpoint}: the checkpoint is sharded; go on with trainer=fsdp, on "
+                "any number of ranks, or make a model folder of it with scripts/export.py"
+            )
         if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
             self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))
@@ -123,6 +128,11 @@ class StapoCLI(LightningCLI):
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
 
+def is_sharded(trainer: Any) -> bool:
+    """Whether these trainer settings shard the policy."""
+    return str(getattr(trainer.strategy, "class_path", "")).endswith(".FSDP")
+
+
 def check_trainer(trainer: Any) -> None:
     """Refuses trainer settings that would cut rollouts, lose updates or fail late.
 
@@ -135,8 +145,7 @@ def check_trainer(trainer: Any) -> None:
             "lose updates as small as those of reinforcement learning; "
             f"use one of {', '.join(_PRECISIONS)}"
         )
-    sharded = str(getattr(trainer.strategy, "class_path", "")).endswith(".FSDP")
-    if sharded and trainer.precision not in ("32-true", "32", None):
+    if is_sharded(trainer) and trainer.precision not in ("32-true", "32", None):
         raise ConfigError(
             f"trainer.precision={trainer.precision}: sharded weights stay in fp32; what passes "
             "compute in is trainer.strategy.compute_dtype"

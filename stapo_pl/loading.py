@@ -117,6 +117,7 @@ class WeightFiles:
     def __init__(self, path: str, key: str) -> None:
         self.setting = f"{key}={path}"
         self._file: dict[str, Any] = {}
+        path = _local(path)
         find = partial(cached_file, path, _raise_exceptions_for_missing_entries=False)
         if index := find("model.safetensors.index.json"):
             files, _ = get_checkpoint_shard_files(path, index)
@@ -173,13 +174,20 @@ def check(policy: Policy, setting: str, device: torch.device) -> None:
 
 
 def _load(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
-    local = Path(path).expanduser()
-    if not local.exists() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+    if not Path(_local(path)).exists() and (
+        path.startswith((".", "/", "~")) or path.count("/") != 1
+    ):
         raise ConfigError(
             f"{key}={path}: no such folder; give a model folder, or a hub name (owner/name)"
         )
     try:
-        return load(str(local) if local.exists() else path)
+        return load(_local(path))
     except Exception as error:  # the files are other people's and may be broken in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}={path}: no {what} could be loaded: {reason}") from error
+
+
+def _local(path: str) -> str:
+    """The folder, if it is one, else the hub name as it is."""
+    folder = Path(path).expanduser()
+    return str(folder) if folder.exists() else path

@@ -12,8 +12,11 @@ import yaml
 
 from stapo_pl.errors import ConfigError
 
-# What a resumed run may change: it moves no weight.
-_FREE = ("data.validation", "model.max_sampler_gap", "model.on_sampler_gap")
+# What a resumed run may change: it moves no weight, or by no more than rounding.
+_FREE = (
+    "data.validation", "model.max_sampler_gap", "model.on_sampler_gap", "model.packing",
+    "model.gradient_checkpointing", "model.compile_layers",
+)  # fmt: skip
 _VERSION = re.compile(r"version_(\d+)")
 
 

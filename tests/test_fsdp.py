@@ -206,3 +206,11 @@ def test_export_equals_the_trained_weights(uninterrupted, tmp_path):
     for name, weight in exported.items():
         assert torch.equal(weight, state["state_dict"][f"policy.model.{name}"])
         assert not torch.equal(weight, start[name])
+
+
+def test_a_sharded_checkpoint_needs_a_sharded_run(uninterrupted):
+    result = test_resume.fit(uninterrupted, None, "ckpt_path=last")
+    assert (
+        result.returncode == 2
+        and "the checkpoint is sharded; go on with trainer=fsdp" in result.stderr
+    )

@@ -107,9 +107,11 @@ def test_an_export_has_the_adapters_merged(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_ranks_train_the_adapters_of_one(tmp_path):
+def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
-    one, two = (run(tmp_path / str(ranks), ranks, *words) for ranks in (1, 2))
+    one = run(tmp_path / "1", 1, *words)
+    run(tmp_path / "2", 2, *words, "trainer.max_epochs=1")
+    two = run(tmp_path / "2", 2, *words, "ckpt_path=last")
     assert_equal_curves(two, one, 4)
     exported = []
     for folder in (one, two):
@@ -118,4 +120,3 @@ def test_two_ranks_train_the_adapters_of_one(tmp_path):
         exported.append(dict(load_policy(str(tmp_path / "model")).named_weights()))
     for name, weight in exported[0].items():
         torch.testing.assert_close(exported[1][name], weight, rtol=0, atol=1e-6)
-    run(tmp_path / "2", 2, *words, "trainer.max_epochs=3", "ckpt_path=last")
