@@ -24,6 +24,7 @@ from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
 from stapo_pl.parser import HelpfulParser, refusal
+from stapo_pl.planning import plan_run, planned_ranks
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
@@ -69,6 +70,9 @@ class StapoCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="To resume from, or `last`."
         )
+        parser.add_argument(
+            "--plan", action="store_true", help="Print what a run takes of memory, and exit."
+        )
         parser.add_argument("--run", type=Run, default=Run())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -81,6 +85,12 @@ class StapoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuses what would fail late, and settles the run's folder and checkpoint."""
         check_trainer(self.config.trainer)
+        if self.config.plan:
+            # Where nothing is said, the plan is for GPUs: they need one before they are there.
+            on_cpu = self.config.trainer.accelerator == "cpu"
+            device = torch.device("cpu" if on_cpu else "cuda")
+            print(plan_run(self.config, device, planned_ranks(self.config.trainer)).describe())
+            sys.exit(0)
         run, data = self.config.run, self.config.data
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = data.task.class_path.rpartition(".")[2]
@@ -100,6 +110,16 @@ class StapoCLI(LightningCLI):
         if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
             self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))
+
+    def print_plan(self) -> None:
+        """Prints what the run will take of memory; a model that cannot be planned may still run."""
+        strategy = self.trainer.strategy
+        if self.trainer.is_global_zero:
+            try:
+                plan = plan_run(self.config, strategy.root_device, self.trainer.world_size)
+                print(f"\n{plan.describe()}\n", flush=True)
+            except ConfigError as error:
+                print(error)
 
     def instantiate_classes(self) -> None:
         try:
@@ -189,6 +209,7 @@ def main(args: list[str], config_dir: Path) -> None:
     _quiet()
     try:
         cli = StapoCLI(args, config_dir)
+        cli.print_plan()
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
     except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -9,10 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
     "objectives", "prompts", "rollout", "metrics", "policy", "export", "samplers", "strategy",
-    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks", "overrides",
-    "parser", "runs", "cli",
+    "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks",
+    "overrides", "parser", "planning", "runs", "cli",
 ]  # fmt: skip
-LIGHTNING = {"strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "cli"}
+LIGHTNING = {
+    "strategy",
+    "module",
+    "datamodule",
+    "checkpoint",
+    "callbacks",
+    "parser",
+    "planning",
+    "cli",
+}
 
 
 def imports(path: Path) -> list[str]:
