@@ -1,4 +1,4 @@
-"""Trains a random model for one rollout and compares the memory that it took with its plan.
+"""Trains a random model for two rollouts and compares the memory that it took with its plan.
 
 python scripts/check_plan.py                                             # on this machine's device
 python scripts/check_plan.py trainer=fsdp trainer.accelerator=cpu trainer.devices=2
@@ -24,9 +24,9 @@ from stapo_pl.policy import shipped_policy
 CONFIGS = Path(__file__).parents[1] / "configs"
 # A random model does not end its responses, so they are as long as they may be.
 DEFAULTS = [
-    "sampler=transformers", "sampler.batch_size=64", "data.prompts_per_rollout=8",
+    "sampler=transformers", "sampler.batch_size=32", "data.prompts_per_rollout=4",
     "data.prompts_per_mini_batch=4", "data.group_size=8", "data.max_new_tokens=96",
-    "trainer.accumulate_grad_batches=2", "trainer.max_epochs=1", "trainer.limit_val_batches=0",
+    "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2", "trainer.limit_val_batches=0",
     "model.max_sampler_gap=null",
 ]  # fmt: skip
 
@@ -42,14 +42,14 @@ class Meter(L.Callback):
         self.before = self._taken()
         self._restart()
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._restart()  # every rank has loaded the whole model, which is not in the plan
+
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self._note("rollout" if batch_idx == 0 else "passes")
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         self._note("passes")
-
-    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
-        self._note("step")
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self._note("step" if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 else "passes")
