@@ -39,8 +39,8 @@ class Meter(L.Callback):
 
     def setup(self, trainer, pl_module, stage) -> None:
         self.on_gpu = trainer.strategy.root_device.type == "cuda"
+        self._restart()  # making the model is not the run's
         self.before = self._taken()
-        self._restart()
 
     def on_train_start(self, trainer, pl_module) -> None:
         self._restart()  # every rank has loaded the whole model, which is not in the plan
