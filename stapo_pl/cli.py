@@ -24,6 +24,7 @@ from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
 from stapo_pl.parser import HelpfulParser, refusal
+from stapo_pl.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
@@ -69,6 +70,9 @@ class StapoCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="To resume from, or `last`."
         )
+        parser.add_argument(
+            "--plan", action="store_true", help="Print what a run takes of memory, and exit."
+        )
         parser.add_argument("--run", type=Run, default=Run())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -82,6 +86,11 @@ class StapoCLI(LightningCLI):
         """Refuses what would fail late, and settles the run's folder and checkpoint."""
         run, data, trainer = self.config.run, self.config.data, self.config.trainer
         check_trainer(trainer)
+        if self.config.plan:
+            # Where nothing is said, the plan is for GPUs: they need one before they are there.
+            device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
+            print(plan_run(self.config, device, planned_ranks(trainer)).describe())
+            sys.exit(0)
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = data.task.class_path.rpartition(".")[2]
         name = run.name or f"{objective}-{task}-seed{data.seed}".lower()
@@ -106,6 +115,16 @@ class StapoCLI(LightningCLI):
             self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))
 
+    def print_plan(self) -> None:
+        """Prints what the run will take of memory; a model that cannot be planned may still run."""
+        strategy = self.trainer.strategy
+        if self.trainer.is_global_zero:
+            try:
+                plan = plan_run(self.config, strategy.root_device, self.trainer.world_size)
+                print(f"\n{plan.describe()}\n", flush=True)
+            except ConfigError as error:
+                print(error)
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
@@ -126,11 +145,6 @@ class StapoCLI(LightningCLI):
             return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-def is_sharded(trainer: Any) -> bool:
-    """Whether these trainer settings shard the policy."""
-    return str(getattr(trainer.strategy, "class_path", "")).endswith(".FSDP")
 
 
 def check_trainer(trainer: Any) -> None:
@@ -198,6 +212,7 @@ def main(args: list[str], config_dir: Path) -> None:
     _quiet()
     try:
         cli = StapoCLI(args, config_dir)
+        cli.print_plan()
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
     except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -31,10 +31,10 @@ GROUPS = {
     "sampler": Group("sampler.engine", "sampler.engine"),
     "task": Group("data", "data.task"),
     "trainer": Group("trainer", "trainer"),
+    "model": Group("model", "model"),
 }
 _KEYS = (
-    "seed_everything", "ckpt_path", "run", "model", "data", "config", "print_config",
-    "help",
+    "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",
 )  # fmt: skip
 # A class of the user's own, as opposed to the name or path of a file.
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")

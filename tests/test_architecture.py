@@ -9,10 +9,12 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
     "objectives", "prompts", "rollout", "metrics", "attention", "policy", "lora", "loading",
-    "export", "samplers", "strategy", "module", "scoring", "validation", "datamodule",
-    "checkpoint", "callbacks", "overrides", "parser", "runs", "cli",
+    "export", "samplers", "strategy", "footprint", "plan", "module", "scoring", "validation",
+    "datamodule", "checkpoint", "callbacks", "overrides", "parser", "planning", "runs", "cli",
 ]  # fmt: skip
-LIGHTNING = {"strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "cli"}
+LIGHTNING = {
+    "strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning", "cli",
+}  # fmt: skip
 
 
 def imports(path: Path) -> list[str]:

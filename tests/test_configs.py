@@ -18,13 +18,15 @@ from stapo_pl.overrides import GROUPS, expand
 from stapo_pl.samplers import vllm
 
 GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]
+# Those of models name weights that are not here; tests/test_plan.py makes their plans.
+BUILT_FILES = [path for path in GROUP_FILES if path.parent.name != "model"]
 
 
 def build(words: list[str], folder: Path) -> StapoCLI:
     return StapoCLI(expand([f"run.logs={folder}", *words], CONFIGS), CONFIGS)
 
 
-@pytest.mark.parametrize("path", GROUP_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", BUILT_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_yaml_builds(path, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm, "is_installed", lambda: True)  # it is imported later, to build
     words = [f"{path.parent.name}={path.stem}"]

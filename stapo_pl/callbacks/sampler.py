@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import lightning as L
 
+from stapo_pl.errors import ConfigError
 from stapo_pl.samplers import Sampler, choose_sampler
 from stapo_pl.types import Completion, Decoding, MicroBatch, Request
 
@@ -20,9 +21,14 @@ class SamplerCallback(L.Callback):
     Args:
         engine: what samples; None is vLLM where it is installed and there is a GPU, else
             transformers.
+
+    Raises:
+        ConfigError: the engine is not installed.
     """
 
     def __init__(self, engine: Sampler | None = None) -> None:
+        if engine is not None and (missing := engine.missing()):
+            raise ConfigError(missing)
         self.engine = engine
         self._version: int | None = None
         self._sync_seconds = 0.0

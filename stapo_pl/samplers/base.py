@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,8 +13,24 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from stapo_pl.types import Completion, Decoding, Request
 
 
+@dataclass
+class SamplerShare:
+    """What a sampler takes of a device's memory, in bytes."""
+
+    awake: int
+    """While it samples."""
+    asleep: int
+    """While the policy is updated."""
+    note: str
+    """What it consists of."""
+
+
 class Sampler(ABC):
     """An inference engine with weights of its own, which are brought in step before it is used."""
+
+    def missing(self) -> str | None:
+        """What it needs that is not installed here, and how to get it; None if it can be built."""
+        return None
 
     @abstractmethod
     def build(
@@ -33,6 +50,20 @@ class Sampler(ABC):
 
         Raises:
             ConfigError: the engine cannot be made with these settings.
+        """
+
+    @abstractmethod
+    def share(
+        self,
+        config: PreTrainedConfig,
+        device: torch.device,
+        max_tokens: int,
+        device_bytes: int | None,
+    ) -> SamplerShare:
+        """What it will take, without building it; `device` need not be there.
+
+        Args:
+            device_bytes: the device's memory; None if it is not known.
         """
 
     @abstractmethod

@@ -45,24 +45,13 @@ class EngineMemory:
 
     @property
     def weights(self) -> float:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(self.config)
-        return model.num_parameters() * self.dtype.itemsize / self.tensor_parallel_size / _GIB
+        return weight_bytes(self.config, self.dtype) / self.tensor_parallel_size / _GIB
 
     @property
     def sequence_cache(self) -> float:
-        """The KV cache of one sequence of the greatest length: the least that an engine runs with.
-
-        Counts standard attention: models that compress their cache need less.
-        """
-        config = self.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_dim = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
-        token = 2 * config.num_hidden_layers * heads * head_dim * self.dtype.itemsize
+        """The KV cache of one sequence of the greatest length: the least that will do."""
         tokens = (math.ceil(self.max_tokens / _BLOCK_TOKENS) + 1) * _BLOCK_TOKENS
-        return tokens * token / self.tensor_parallel_size / _GIB
+        return cache_bytes(self.config, self.dtype, tokens) / self.tensor_parallel_size / _GIB
 
     def advice(self, gpu_memory_utilization: float, kv_cache_gib: float | None) -> str:
         """Which setting to change, and to what.
@@ -107,6 +96,26 @@ class EngineMemory:
             "lower sampler.engine_args.max_num_seqs (256 or more by default) to 64, or set "
             "sampler.cuda_graphs=false"
         )
+
+
+def weight_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Of a model of this architecture."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return model.num_parameters() * dtype.itemsize
+
+
+def cache_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
+    """Of the KV cache of that many tokens.
+
+    Counts standard attention: models that compress their cache need less.
+    """
+    config = config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize * tokens
 
 
 def _up(x: float) -> float:

@@ -19,9 +19,14 @@ from transformers import (
 )
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.samplers.base import Sampler
+from stapo_pl.samplers.base import Sampler, SamplerShare
+from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
+
+# Of a token that is drawn, for each word of the vocabulary: logits and three more in fp32,
+# probabilities and their sums in fp64.
+_DRAW_BYTES = 4 * 4 + 2 * 8
 
 
 class TransformersSampler(Sampler):
@@ -50,6 +55,19 @@ class TransformersSampler(Sampler):
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         self.model.to(device).eval().requires_grad_(False)
         self.pad_token_id, self.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+
+    def share(
+        self,
+        config: PreTrainedConfig,
+        device: torch.device,
+        max_tokens: int,
+        device_bytes: int | None,
+    ) -> SamplerShare:
+        weights = weight_bytes(config, torch.float32)
+        cache = cache_bytes(config, torch.float32, self.batch_size * max_tokens)
+        draw = self.batch_size * config.get_text_config().vocab_size * _DRAW_BYTES
+        note = f"transformers: a float32 replica, KV cache of {self.batch_size} sequences"
+        return SamplerShare(weights + cache + draw, weights, note)
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.samplers.base import Sampler
+from stapo_pl.samplers.base import Sampler, SamplerShare
 from stapo_pl.samplers.containment import (
     clear_death,
     kept_process_group,
@@ -24,7 +24,7 @@ from stapo_pl.samplers.containment import (
     named_rank,
     one_line,
 )
-from stapo_pl.samplers.memory import EngineMemory
+from stapo_pl.samplers.memory import EngineMemory, cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
 from stapo_pl.world import World
@@ -64,7 +64,7 @@ class VLLMSampler(Sampler):
         engine_args: other arguments of `vllm.LLM`.
 
     Raises:
-        ConfigError: vLLM is not installed, or a value is out of range.
+        ConfigError: a value is out of range.
     """
 
     def __init__(
@@ -78,11 +78,6 @@ class VLLMSampler(Sampler):
         max_model_len: int | None = None,
         engine_args: dict[str, Any] | None = None,
     ) -> None:
-        if not is_installed():
-            raise ConfigError(
-                'sampler=vllm needs vLLM, which is not installed: pip install -e ".[vllm]" for a '
-                "GPU, python scripts/install_vllm_cpu.py for a CPU; or set sampler=transformers"
-            )
         if not 0 < gpu_memory_utilization < 1:
             raise ConfigError(
                 "sampler.gpu_memory_utilization must lie between 0 and 1, got "
@@ -110,6 +105,14 @@ class VLLMSampler(Sampler):
                     "what can be set is listed in configs/sampler/vllm.yaml"
                 )
         self._asleep: set[str] = set()
+
+    def missing(self) -> str | None:
+        if is_installed():
+            return None
+        return (
+            'sampler=vllm needs vLLM, which is not installed: pip install -e ".[vllm]" for a '
+            "GPU, python scripts/install_vllm_cpu.py for a CPU; or set sampler=transformers"
+        )
 
     def build(
         self,
@@ -140,8 +143,7 @@ class VLLMSampler(Sampler):
             # vLLM makes a process group of one, and Lightning takes the run for a distributed one.
             warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
         on_gpu = device.type == "cuda"
-        dtype = ("bfloat16" if on_gpu else "float32") if self.dtype == "auto" else self.dtype
-        cache_gib = 1.0 if self.kv_cache_gib is None and not on_gpu else self.kv_cache_gib
+        dtype, cache_gib = self._settled(on_gpu)
         memory = EngineMemory(
             config, getattr(torch, dtype), max_model_len, device, self.tensor_parallel_size
         )
@@ -186,6 +188,29 @@ class VLLMSampler(Sampler):
         self._remember_what_loads()
         self._eos_token_id, self._on_gpu = tokenizer.eos_token_id, on_gpu
         self._asleep = set()
+
+    def share(
+        self,
+        config: PreTrainedConfig,
+        device: torch.device,
+        max_tokens: int,
+        device_bytes: int | None,
+    ) -> SamplerShare:
+        on_gpu = device.type == "cuda"
+        name, cache_gib = self._settled(on_gpu)
+        dtype = getattr(torch, name)
+        weights = weight_bytes(config, dtype) // self.tensor_parallel_size
+        if cache_gib is not None:
+            awake = weights + int(cache_gib * _GIB)
+            note = f"vLLM: weights, {cache_gib:g} GiB of KV cache"
+        elif device_bytes is not None:
+            awake = int(self.gpu_memory_utilization * device_bytes)
+            note = f"vLLM: {self.gpu_memory_utilization:g} of the device"
+        else:
+            cache = cache_bytes(config, dtype, self.max_model_len or max_tokens)
+            awake = weights + cache // self.tensor_parallel_size
+            note = f"vLLM: at least; it takes {self.gpu_memory_utilization:g} of the device"
+        return SamplerShare(awake, 0 if on_gpu and self.sleep_level else awake, note)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         with clear_death("taking over weights"):
@@ -257,6 +282,12 @@ class VLLMSampler(Sampler):
             for output in engine.step():
                 completions[int(output.request_id)] = _completion(output.outputs[0])
         return [completions[i] for i in range(len(requests))]
+
+    def _settled(self, on_gpu: bool) -> tuple[str, float | None]:
+        """Type of the weights and size of the KV cache, where they were left open."""
+        dtype = ("bfloat16" if on_gpu else "float32") if self.dtype == "auto" else self.dtype
+        cache_gib = 1.0 if self.kv_cache_gib is None and not on_gpu else self.kv_cache_gib
+        return dtype, cache_gib
 
     def _check_ranks(self, device: torch.device) -> None:
         """Raises ConfigError if the ranks cannot hold engines of this size, or on this GPU."""
