@@ -54,8 +54,12 @@ class FSDP(ModelParallelStrategy):
         super().setup_environment()
 
     def model_to_device(self) -> None:
-        if not self.cpu_offload:
-            super().model_to_device()
+        module = self.lightning_module
+        policy = module.policy
+        if self.cpu_offload:
+            module.policy = None  # FSDP itself fetches it layer by layer
+        super().model_to_device()
+        module.policy = policy
 
     def load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
         """The model of a folder or hub name, sharded.

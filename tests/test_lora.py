@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import tiny_policy, trajectory
+from test_configs import build
 from test_fit import fit, make, read_scalars
 from test_fsdp import assert_equal_curves, recorded, run
 
@@ -14,6 +15,7 @@ from stapo_pl.loading import load_policy
 from stapo_pl.lora import LoRA, adapters_off
 from stapo_pl.policy import is_adapter, shipped_policy
 from stapo_pl.rollout import collate
+from stapo_pl.runs import last_checkpoint
 
 LORA = ("model.lora.rank=4", "model.lora.alpha=8")
 
@@ -115,8 +117,15 @@ def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     assert_equal_curves(two, one, 4)
     exported = []
     for folder in (one, two):
-        (checkpoint,) = folder.glob("checkpoints/*.ckpt")
-        export(checkpoint, tmp_path / "model", overwrite=True)
+        export(last_checkpoint(folder.parent), tmp_path / "model", overwrite=True)
         exported.append(dict(load_policy(str(tmp_path / "model")).named_weights()))
     for name, weight in exported[0].items():
         torch.testing.assert_close(exported[1][name], weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_adapters_learn_the_default_task(tmp_path):
+    words = ["model.lora={rank: 16}", "model.optimizer.lr=4e-3", "trainer.max_epochs=40"]
+    cli = fit(build(["objective=stapo", *words], tmp_path))
+    (_, before), *_, (_, after) = read_scalars(cli.folder)["val/accuracy_greedy"]
+    assert before < 0.6 and after >= 0.85
