@@ -61,6 +61,9 @@ def packed_attention(
     if sliding_window is not None:
         raise ConfigError("model.packing does not know sliding windows")
     ends, longest = cu_seq_lens_q, max_length_q
+    if torch.is_autocast_enabled(query.device.type):
+        dtype = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (x.to(dtype) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         out = varlen_attn(

@@ -111,6 +111,11 @@ class StapoCLI(LightningCLI):
                 f"ckpt_path={checkpoint}: the checkpoint is sharded; go on with trainer=fsdp, on "
                 "any number of ranks, or make a model folder of it with scripts/export.py"
             )
+        if self.ckpt_path is not None and self.ckpt_path.is_file() and is_sharded(trainer):
+            raise ConfigError(
+                f"ckpt_path={checkpoint}: the checkpoint is not sharded; go on without trainer=fsdp"
+                ", or start from the model folder that scripts/export.py makes of it"
+            )
         if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
             self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))

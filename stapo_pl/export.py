@@ -42,11 +42,17 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"{out} exists: give another folder, or --overwrite to replace it")
     config = yaml.safe_load((run / "config.yaml").read_text())
     path = config["model"]["path"] or str(shipped_policy())
-    lora = config["model"].get("lora")
-    trained = load_policy(path, prepare=LoRA(**lora).add_to) if lora else load_policy(path)
-    step = load_weights(trained, checkpoint)
     policy = load_policy(path)
-    policy.model.load_state_dict(dict(trained.named_weights()), strict=False)  # it knows ties
+    if lora := config["model"].get("lora"):
+        adapted = load_policy(path, prepare=LoRA(**lora).add_to)
+        step = load_weights(adapted, checkpoint)
+        for (name, merged), (own, parameter) in zip(
+            adapted.named_weights(), policy.model.named_parameters(), strict=True
+        ):
+            assert name == own, f"{name} is not {own}"
+            parameter.data.copy_(merged)
+    else:
+        step = load_weights(policy, checkpoint)
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     policy.model.save_pretrained(unfinished)

@@ -25,8 +25,9 @@ from stapo_pl.errors import ConfigError
 from stapo_pl.policy import Policy
 from stapo_pl.types import MicroBatch, Tokens
 
-# Largest difference allowed between our log-probabilities and those of the model's own logits.
-_TOLERANCE = {torch.bfloat16: 0.1, torch.float32: 1e-3, torch.float64: 1e-3}
+# Largest difference allowed between our log-probabilities and those of the model's own logits; in
+# half precision, this many roundings of the largest logit.
+_TOLERANCE, _ROUNDINGS = 1e-3, 4
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
@@ -78,14 +79,21 @@ def load_policy(
 def empty_policy(path: str, key: str) -> Policy:
     """The model of a folder or hub name without its weights: fp32 parameters on the meta device.
 
-    Buffers, which no file holds, are real.
+    Its buffers are real.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or it has buffers that are in its files.
     """
     config = load_config(path, key)
     with meta_parameters():
-        return Policy(AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval())
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    if stored := model.state_dict().keys() - parameters.keys():
+        raise ConfigError(
+            f"{key}={path}: {type(model).__name__} keeps buffers in its files ({min(stored)}), "
+            "which are not streamed: train it without trainer=fsdp"
+        )
+    return Policy(model)
 
 
 @contextmanager
@@ -109,39 +117,55 @@ class WeightFiles:
 
     Args:
         key: the setting that names the model, for errors.
+        shapes: of the parameters that will be read, by all the names of each (tied ones have
+            several).
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are no such files, or they do not hold these parameters.
     """
 
-    def __init__(self, path: str, key: str) -> None:
-        self.setting = f"{key}={path}"
-        self._file: dict[str, Any] = {}
+    def __init__(self, path: str, key: str, shapes: dict[tuple[str, ...], torch.Size]) -> None:
+        self._setting = f"{key}={path}"
         path = _local(path)
         find = partial(cached_file, path, _raise_exceptions_for_missing_entries=False)
         if index := find("model.safetensors.index.json"):
-            files, _ = get_checkpoint_shard_files(path, index)
+            names, _ = get_checkpoint_shard_files(path, index)
         else:
-            files = [find("model.safetensors")]
-        if files == [None]:
-            raise ConfigError(
-                f"{self.setting}: weights can be streamed from safetensors files only; "
-                "load the model once and save it again with save_pretrained"
-            )
-        for name in files:
-            file = safe_open(name, "pt")
-            self._file |= dict.fromkeys(file.keys(), file)
-
-    def read(self, names: list[str]) -> Tensor:
-        """The tensor that is there under one of these names, which are tied, as fp32.
-
-        Raises:
-            ConfigError: there is none.
-        """
+            names = [find("model.safetensors")]
+        if names == [None]:
+            raise self._refusal("there are no safetensors files; save it again as such")
+        self._file: dict[str, Any] = {}
         for name in names:
-            if name in self._file:
-                return self._file[name].get_tensor(name).float()
-        raise ConfigError(f"{self.setting}: its files hold no {names[0]}")
+            try:
+                file = safe_open(name, "pt")
+            except Exception as error:  # the file is other people's and may be broken in any way
+                raise self._refusal(f"{name} cannot be read: {error}") from error
+            self._file |= dict.fromkeys(file.keys(), file)
+        for tied, shape in shapes.items():
+            self._check(tied, shape)
+
+    def read(self, tied: tuple[str, ...]) -> Tensor:
+        """The parameter that has these names, as fp32."""
+        name = next(name for name in tied if name in self._file)
+        return self._file[name].get_tensor(name).float()
+
+    def _check(self, tied: tuple[str, ...], shape: torch.Size) -> None:
+        there = [name for name in tied if name in self._file]
+        if not there:
+            raise self._refusal(
+                f"they hold no {tied[0]}; models that transformers converts as it loads them, such "
+                "as mixtures of experts, cannot be streamed"
+            )
+        for name in there:
+            found = self._file[name].get_slice(name).get_shape()
+            if list(found) != list(shape):
+                raise self._refusal(f"{name} has shape {list(found)}, not {list(shape)}")
+        for name in there[1:]:
+            if not torch.equal(self.read((name,)), self.read((there[0],))):
+                raise self._refusal(f"{name} and {there[0]} are tied, but differ")
+
+    def _refusal(self, reason: str) -> ConfigError:
+        return ConfigError(f"{self._setting}: its weights cannot be streamed: {reason}")
 
 
 @torch.no_grad()
@@ -165,7 +189,8 @@ def check(policy: Policy, setting: str, device: torch.device) -> None:
     tokens = Tokens(targets, torch.zeros_like(targets), expected, expected)
     batch = MicroBatch(torch.cat(sequences), [8, 5], places, tokens, temperature=1.0)
     gap = (policy(batch).logprobs_T - expected).abs().max().item()
-    if not gap <= _TOLERANCE[logits.dtype]:
+    rounding = torch.finfo(logits.dtype).eps * logits.abs().max().item()
+    if not gap <= max(_TOLERANCE, _ROUNDINGS * rounding):
         raise ConfigError(
             f"{setting}: {type(policy.model).__name__} does not compute logits as head(hidden "
             f"states) of each sequence by itself, log-probabilities differ by {gap:.3g}; only "

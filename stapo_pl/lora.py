@@ -22,7 +22,8 @@ class LoRA:
         rank: of the update of a weight.
         alpha: the update is scaled by alpha / rank.
         dropout: share of an adapter's inputs that is dropped in training.
-        target_modules: names of the layers that get one; `all-linear` is all but the head.
+        target_modules: names of the layers that get one, not the embedding nor the head;
+            `all-linear` is all others.
 
     Raises:
         ConfigError: a value out of range, or peft is not installed.
@@ -46,7 +47,8 @@ class LoRA:
         The policy's `state_dict` is then that of the adapters alone.
 
         Raises:
-            ConfigError: peft is not installed, or no layer has such a name.
+            ConfigError: peft is not installed, no layer has such a name, or the embedding or the
+                head does.
         """
         try:
             from peft import LoraConfig  # heavy, and only needed here
@@ -64,6 +66,12 @@ class LoRA:
             raise ConfigError(
                 f"model.lora.target_modules={self.target_modules}: {error}"
             ) from error
+        ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
+        if any(hasattr(module, "get_delta_weight") for module in ends):
+            raise ConfigError(
+                f"model.lora.target_modules={self.target_modules}: the embedding and the head "
+                "cannot have adapters"
+            )
         policy.register_state_dict_post_hook(_keep_adapters)
         for name, parameter in policy.model.named_parameters():
             if is_adapter(name) and not parameter.is_meta:

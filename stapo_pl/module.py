@@ -296,6 +296,13 @@ class PolicyModule(L.LightningModule):
         checkpoint["skipped_steps"] = self.skipped_steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "state_dict" in checkpoint:  # else the strategy has loaded it, and checked
+            saved = {name for name in checkpoint["state_dict"] if name.startswith("policy.")}
+            if saved != {f"policy.{name}" for name in self.policy.state_dict()}:
+                raise ConfigError(
+                    "ckpt_path: the checkpoint is of another policy, or of other adapters, than "
+                    "model.path and model.lora say"
+                )
         self.skipped_steps = checkpoint["skipped_steps"]
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     MixedPrecisionPolicy,
@@ -94,7 +95,9 @@ class FSDP(ModelParallelStrategy):
         }
         for layer in policy.decoder_layers:
             fully_shard(layer, **settings)
-        fully_shard(policy, **settings)
+        # What has no backward pass need not stay whole for it.
+        frozen = not any(p.requires_grad for p in policy.parameters())
+        fully_shard(policy, reshard_after_forward=frozen, **settings)
         register_fsdp_forward_method(policy, "own_logits")
 
     @torch.no_grad()
@@ -104,14 +107,16 @@ class FSDP(ModelParallelStrategy):
         policy.to_empty(device="cpu" if self.cpu_offload else self.root_device)
         for name, buffer in policy.named_buffers():
             buffer.data = buffers[name].to(self.root_device)
-        names: dict[Any, list[str]] = {}
+        names: dict[nn.Parameter, tuple[str, ...]] = {}
         for name, parameter in policy.model.named_parameters(remove_duplicate=False):
-            names.setdefault(parameter, []).append(name.replace(".base_layer.", "."))
-        files = WeightFiles(path, key) if self.is_global_zero else None
+            names[parameter] = (*names.get(parameter, ()), name.replace(".base_layer.", "."))
+        # All ranks look into the files, so that all refuse what one would.
+        shapes = {tied: p.shape for p, tied in names.items() if not is_adapter(tied[0])}
+        files = WeightFiles(path, key, shapes)
         for parameter, tied in names.items():
             if is_adapter(tied[0]):
                 full = initial_adapter(tied[0], parameter.shape)
-            elif files is not None:
+            elif self.is_global_zero:
                 full = files.read(tied)
             else:
                 full = torch.empty(parameter.shape)

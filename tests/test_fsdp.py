@@ -208,9 +208,11 @@ def test_export_equals_the_trained_weights(uninterrupted, tmp_path):
         assert not torch.equal(weight, start[name])
 
 
-def test_a_sharded_checkpoint_needs_a_sharded_run(uninterrupted):
+def test_a_checkpoint_goes_on_in_the_way_it_was_made(uninterrupted, tmp_path):
     result = test_resume.fit(uninterrupted, None, "ckpt_path=last")
-    assert (
-        result.returncode == 2
-        and "the checkpoint is sharded; go on with trainer=fsdp" in result.stderr
-    )
+    assert result.returncode == 2
+    assert "the checkpoint is sharded; go on with trainer=fsdp" in result.stderr
+    assert test_resume.fit(tmp_path, None, "trainer.max_epochs=1").returncode == 0
+    result = test_resume.fit(tmp_path, None, "ckpt_path=last", *SHARDED)
+    assert result.returncode == 2
+    assert "the checkpoint is not sharded; go on without trainer=fsdp" in result.stderr

@@ -15,11 +15,12 @@ from conftest import tiny_policy
 from lightning import LightningModule
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.accelerators import CPUAccelerator
+from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 from transformers import MambaConfig, MambaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.loading import WeightFiles, empty_policy, load_policy
+from stapo_pl.loading import WeightFiles, check, empty_policy, load_policy
 from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.strategy import FSDP
 
@@ -38,14 +39,49 @@ def test_an_empty_policy_has_shapes_ties_and_buffers_but_no_weights(tmp_path, ti
     assert all(torch.equal(buffers[name], b) for name, b in whole.named_buffers())
 
 
-def test_weights_are_streamed_from_safetensors_only(tmp_path):
+NORM, EMBEDDING = ("model.norm.weight",), ("model.embed_tokens.weight", "lm_head.weight")
+
+
+def test_files_that_cannot_be_streamed_are_refused_before_anything_is_read(tmp_path):
+    def refuses(shapes: dict, reason: str) -> None:
+        with pytest.raises(ConfigError, match=rf"model\.path=.*cannot be streamed: {reason}"):
+            WeightFiles(str(folder), "model.path", shapes)
+
     folder = shutil.copytree(shipped_policy(), tmp_path / "model")
-    files = WeightFiles(str(folder), "model.path")
-    with pytest.raises(ConfigError, match=r"model\.path=.*: its files hold no nothing"):
-        files.read(["nothing", "nowhere"])
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ConfigError, match="from safetensors files only"):
-        WeightFiles(str(folder), "model.path")
+    files = WeightFiles(str(folder), "model.path", {NORM: (96,), EMBEDDING: (506, 96)})
+    whole = dict(load_policy(str(folder)).named_weights())
+    assert torch.equal(files.read(EMBEDDING), whole[EMBEDDING[0]])
+    refuses({("nothing", "nowhere"): (1,)}, "they hold no nothing")
+    refuses({NORM: (97,)}, r"model\.norm\.weight has shape \[96\], not \[97\]")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {EMBEDDING[1]: tensors[EMBEDDING[0]] + 1}, file)
+    refuses({EMBEDDING: (506, 96)}, r"lm_head\.weight and .* are tied, but differ")
+    file.write_bytes(file.read_bytes()[:1000])
+    refuses({}, ".*cannot be read")
+    file.unlink()
+    refuses({}, "there are no safetensors files")
+
+
+def test_buffers_that_files_hold_are_not_left_out_in_silence(tmp_path):
+    tiny_policy(dtype=torch.float32).model.save_pretrained(tmp_path)
+    made = Qwen3ForCausalLM.__init__
+
+    def with_buffer(self, config) -> None:
+        made(self, config)
+        self.register_buffer("scale", torch.ones(1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Qwen3ForCausalLM, "__init__", with_buffer)
+        with pytest.raises(ConfigError, match=r"keeps buffers in its files \(scale\)"):
+            empty_policy(str(tmp_path), "model.path")
+
+
+def test_a_model_in_bfloat16_passes_the_check(tmp_path):
+    policy = tiny_policy(dtype=torch.bfloat16)
+    policy.model.lm_head.weight.data *= 20
+    policy.pack()
+    check(policy, "model.path=here", torch.device("cpu"))
 
 
 def test_models_that_cannot_be_packed_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_policy, trajectory
 from test_configs import build
 from test_fit import fit, make, read_scalars
-from test_fsdp import assert_equal_curves, recorded, run
+from test_fsdp import ALL, assert_equal_curves, recorded, run
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.export import export
@@ -71,6 +71,13 @@ def test_layers_that_do_not_exist_are_refused():
         LoRA(target_modules="nothing").add_to(tiny_policy())
 
 
+@pytest.mark.parametrize("layer", ["embed_tokens", "lm_head"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_adapters_on_embedding_or_head_are_refused(layer, tied):
+    with pytest.raises(ConfigError, match="the embedding and the head cannot have adapters"):
+        LoRA(target_modules=["q_proj", layer]).add_to(tiny_policy(tied=tied))
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
@@ -98,6 +105,13 @@ def test_a_run_resumes_from_adapters(trained, tmp_path):
         assert torch.equal(weight, expected[name]), name
 
 
+def test_a_checkpoint_of_other_adapters_is_refused(trained, tmp_path):
+    (checkpoint,) = trained.folder.glob("checkpoints/*.ckpt")
+    other = make(tmp_path, "model.lora={rank: 4, target_modules: [q_proj]}", "objective=grpo")
+    with pytest.raises(ConfigError, match="of another policy, or of other adapters"):
+        other.trainer.fit(other.model, datamodule=other.datamodule, ckpt_path=checkpoint)
+
+
 def test_an_export_has_the_adapters_merged(trained, tmp_path):
     (checkpoint,) = trained.folder.glob("checkpoints/*.ckpt")
     export(checkpoint, tmp_path / "model")
@@ -113,7 +127,7 @@ def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
     one = run(tmp_path / "1", 1, *words)
     run(tmp_path / "2", 2, *words, "trainer.max_epochs=1")
-    two = run(tmp_path / "2", 2, *words, "ckpt_path=last")
+    two = run(tmp_path / "2", 2, *words, *ALL, "ckpt_path=last")
     assert_equal_curves(two, one, 4)
     exported = []
     for folder in (one, two):

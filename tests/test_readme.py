@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -55,4 +56,4 @@ def test_the_words_shown_are_understood():
     shown = re.findall(r"^    python scripts/fit.py (.*)$", README, re.MULTILINE)
     assert len(shown) > 4
     for words in shown:
-        assert expand(words.split("  #")[0].split(), CONFIGS)
+        assert expand(shlex.split(words, comments=True), CONFIGS)
