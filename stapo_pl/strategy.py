@@ -20,9 +20,10 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import distribute_tensor
 
-from stapo_pl.loading import WeightFiles, check, empty_policy, meta_parameters
+from stapo_pl.loading import check
 from stapo_pl.lora import initial_adapter
 from stapo_pl.policy import Policy, is_adapter
+from stapo_pl.streaming import WeightFiles, empty_policy, meta_parameters
 
 
 class FSDP(ModelParallelStrategy):

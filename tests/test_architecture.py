@@ -9,8 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
     "objectives", "prompts", "rollout", "metrics", "attention", "policy", "lora", "loading",
-    "export", "samplers", "strategy", "footprint", "plan", "module", "scoring", "validation",
-    "datamodule", "checkpoint", "callbacks", "overrides", "parser", "planning", "runs", "cli",
+    "streaming", "export", "samplers", "strategy", "footprint", "plan", "module", "scoring",
+    "validation", "datamodule", "checkpoint", "callbacks", "overrides", "parser", "planning",
+    "runs", "cli",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning", "cli",

@@ -20,9 +20,10 @@ from torch import distributed, multiprocessing
 from transformers import MambaConfig, MambaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.loading import WeightFiles, check, empty_policy, load_policy
+from stapo_pl.loading import check, load_policy
 from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.strategy import FSDP
+from stapo_pl.streaming import WeightFiles, empty_policy
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
