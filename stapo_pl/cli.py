@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -212,13 +215,29 @@ def _quiet() -> None:
     )
 
 
+@contextmanager
+def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
+    """Where the first rank raises, ends those it started, which may wait for it in a collective.
+
+    Lightning does so where another rank ends, and then ends the first one as well.
+    """
+    try:
+        yield
+    except BaseException:
+        if (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGKILL)
+            launcher.procs.clear()  # or Lightning would kill this process before it says why
+        raise
+
+
 def main(args: list[str], config_dir: Path) -> None:
     """Trains; see configs/fit.yaml for what can be set."""
     _quiet()
     try:
         cli = StapoCLI(args, config_dir)
         cli.print_plan()
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
+        with _ending_all_ranks(cli.trainer):
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
     except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

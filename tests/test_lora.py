@@ -122,6 +122,12 @@ def test_an_export_has_the_adapters_merged(trained, tmp_path):
         assert torch.equal(weight, start[name]) == ("_proj" not in name), name
 
 
+@pytest.mark.vllm
+def test_vllm_samples_from_merged_adapters(tmp_path):
+    words = (*LORA, "sampler=vllm", "model.max_sampler_gap=1e-4", "model.on_sampler_gap=raise")
+    fit(make(tmp_path, *words, "model.optimizer.lr=4e-3", "trainer.max_epochs=3"))
+
+
 @pytest.mark.slow
 def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
