@@ -84,7 +84,8 @@ def initial_adapter(name: str, shape: torch.Size) -> Tensor:
         return torch.zeros(shape)
     generator = torch.Generator().manual_seed(seed_for(torch.initial_seed(), "adapter", name))
     bound = shape[1] ** -0.5
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+    uniform = torch.empty(shape, dtype=torch.float32)  # the same numbers in any precision
+    return uniform.uniform_(-bound, bound, generator=generator)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from test_fsdp import ALL, assert_equal_curves, recorded, run
 from stapo_pl.errors import ConfigError
 from stapo_pl.export import export
 from stapo_pl.loading import load_policy
-from stapo_pl.lora import LoRA, adapters_off
+from stapo_pl.lora import LoRA, adapters_off, initial_adapter
 from stapo_pl.policy import is_adapter, shipped_policy
 from stapo_pl.rollout import collate
 from stapo_pl.runs import last_checkpoint
@@ -40,6 +40,16 @@ def statistics(policy) -> torch.Tensor:
 
 def test_adapters_change_nothing_before_they_are_trained():
     assert torch.equal(statistics(adapted()), statistics(tiny_policy().eval()))
+
+
+def test_adapters_start_with_the_same_numbers_in_any_precision():
+    single = initial_adapter("q_proj.lora_A.default.weight", torch.Size([2, 16]))
+    torch.set_default_dtype(torch.float64)  # as Lightning does with precision=64-true
+    try:
+        double = initial_adapter("q_proj.lora_A.default.weight", torch.Size([2, 16]))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(single, double) and single.abs().max() > 0
 
 
 def test_with_adapters_off_the_policy_is_its_base():
