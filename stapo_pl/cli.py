@@ -107,20 +107,10 @@ class StapoCLI(LightningCLI):
             self.ckpt_path = Path(checkpoint).absolute()
             if not self.ckpt_path.exists():
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
-            if self.ckpt_path.is_file() and not zipfile.is_zipfile(self.ckpt_path):
-                raise ConfigError(f"ckpt_path={checkpoint}: not a checkpoint")
-        if self.ckpt_path is not None and self.ckpt_path.is_dir() and not is_sharded(trainer):
-            raise ConfigError(
-                f"ckpt_path={checkpoint}: the checkpoint is sharded; go on with trainer=fsdp, on "
-                "any number of ranks, or make a model folder of it with scripts/export.py"
-            )
-        if self.ckpt_path is not None and self.ckpt_path.is_file() and is_sharded(trainer):
-            raise ConfigError(
-                f"ckpt_path={checkpoint}: the checkpoint is not sharded; go on without trainer=fsdp"
-                ", or start from the model folder that scripts/export.py makes of it"
-            )
-        if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
-            self.folder = self.ckpt_path.parents[1]
+        if self.ckpt_path is not None:
+            check_checkpoint(self.ckpt_path, is_sharded(trainer))
+            if self.ckpt_path.parent.name == "checkpoints":
+                self.folder = self.ckpt_path.parents[1]
         check_writable(Path(run.logs))
 
     def print_plan(self) -> None:
@@ -153,6 +143,27 @@ class StapoCLI(LightningCLI):
             return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def check_checkpoint(path: Path, sharded: bool) -> None:
+    """Checks that a run, which shards its policy or not, can go on from a checkpoint.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
+    if not whole:
+        raise ConfigError(f"ckpt_path={path}: not a checkpoint")
+    if path.is_dir() and not sharded:
+        raise ConfigError(
+            f"ckpt_path={path}: the checkpoint is sharded; go on with trainer=fsdp, on any number "
+            "of ranks, or make a model folder of it with scripts/export.py"
+        )
+    if path.is_file() and sharded:
+        raise ConfigError(
+            f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
+            "start from the model folder that scripts/export.py makes of it"
+        )
 
 
 def check_trainer(trainer: Any) -> None:

@@ -26,7 +26,7 @@ class LoRA:
             `all-linear` is all others.
 
     Raises:
-        ConfigError: a value out of range, or peft is not installed.
+        ConfigError: a value out of range.
     """
 
     rank: int = 16

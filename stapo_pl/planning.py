@@ -18,6 +18,7 @@ from stapo_pl.objectives import Objective
 from stapo_pl.plan import MemoryPlan, plan_memory
 from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.samplers import Sampler, choose_sampler
+from stapo_pl.strategy import resolve
 
 _SHAPES = Path(__file__).parent / "assets" / "shapes"
 
@@ -43,9 +44,7 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
     precision = str(trainer.precision or "32-true")
     dtype = torch.float64 if precision.startswith("64") else torch.float32
     if sharded:
-        compute = trainer.strategy.init_args.compute_dtype
-        auto = "bfloat16" if on_gpu else "float32"
-        compute_dtype = getattr(torch, auto if compute == "auto" else compute)
+        compute_dtype = resolve(trainer.strategy.init_args.compute_dtype, on_gpu)
     else:
         compute_dtype = torch.bfloat16 if precision == "bf16-mixed" else dtype
     max_tokens = data.max_prompt_tokens + data.max_new_tokens

@@ -85,13 +85,10 @@ class FSDP(ModelParallelStrategy):
     def _shard(self, policy: Policy) -> None:
         """Shards a policy in place, each decoder layer on its own and then what is left."""
         on_gpu = self.root_device.type == "cuda"
-        compute = self.compute_dtype
-        if compute == "auto":
-            compute = "bfloat16" if on_gpu else "float32"
         offload = CPUOffloadPolicy(pin_memory=on_gpu) if self.cpu_offload else OffloadPolicy()
         settings = {
             "mesh": self.device_mesh["data_parallel"],
-            "mp_policy": MixedPrecisionPolicy(getattr(torch, compute), torch.float32),
+            "mp_policy": MixedPrecisionPolicy(resolve(self.compute_dtype, on_gpu), torch.float32),
             "offload_policy": offload,
         }
         for layer in policy.decoder_layers:
@@ -140,3 +137,9 @@ class FSDP(ModelParallelStrategy):
             shutil.rmtree(path, ignore_errors=True)
             os.replace(unfinished, path)
         self.barrier()
+
+
+def resolve(compute_dtype: str, on_gpu: bool) -> torch.dtype:
+    """The type that the setting of this name means."""
+    auto = "bfloat16" if on_gpu else "float32"
+    return getattr(torch, auto if compute_dtype == "auto" else compute_dtype)

@@ -68,6 +68,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ),
         ("run.name=${nothere}", "nothere"),
         (f"ckpt_path={__file__}", "not a checkpoint"),
+        (f"ckpt_path={Path(__file__).parent}", "not a checkpoint"),
         ("objective.tau_p=2", "tau_p must lie between 0 and 1, got 2.0"),
         ("objective.quantile=75", "quantile must lie between 0 and 1, got 75.0"),
         ("data.group_size=1", "data.group_size must be at least 2, got 1"),

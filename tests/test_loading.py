@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,24 @@ def test_buffers_that_files_hold_are_not_left_out_in_silence(tmp_path):
             empty_policy(str(tmp_path), "model.path")
 
 
-def test_a_model_in_bfloat16_passes_the_check(tmp_path):
+@pytest.mark.parametrize("roundings, refused", [(1, False), (40, True)])
+def test_bfloat16_may_round_a_pass_otherwise_but_no_more(roundings, refused):
     policy = tiny_policy(dtype=torch.bfloat16)
     policy.model.lm_head.weight.data *= 20
     policy.pack()
-    check(policy, "model.path=here", torch.device("cpu"))
+    largest = policy.own_logits(torch.arange(8)).abs().max()
+    assert largest > 13  # one rounding of it is 0.1
+
+    def round_otherwise(module, args, output):
+        is_packed = output.shape[1] == 13
+        return output * (1 + is_packed * roundings * torch.finfo(output.dtype).eps)
+
+    policy.model.model.norm.register_forward_hook(round_otherwise)
+    outcome = (
+        pytest.raises(ConfigError, match="log-probabilities differ") if refused else nullcontext()
+    )
+    with outcome:
+        check(policy, "model.path=here", torch.device("cpu"))
 
 
 def test_models_that_cannot_be_packed_are_refused(tmp_path):

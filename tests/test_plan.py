@@ -36,10 +36,11 @@ SMALL = Qwen3Config(
 SIZES = {"sequences": 2, "prompt_tokens": 28, "response_tokens": 100}
 ADAM, SGD = partial(torch.optim.AdamW, lr=1e-3), partial(torch.optim.SGD, lr=1e-3)
 
+NO_SAMPLER = SamplerShare(0, 0, "")
 PREPARE = {False: lambda policy: None, True: Policy.checkpoint_gradients}
 
 
-def plan(config: Qwen3Config = SMALL, sampler=SamplerShare(0, 0, ""), **settings):  # noqa: B008
+def plan(config: Qwen3Config = SMALL, sampler: SamplerShare = NO_SAMPLER, **settings):
     settings = {"ranks": 1, "sharded": False, "on_gpu": False, **SIZES, **settings}
     return plan_memory(config, settings.pop("optimizer", ADAM), sampler, **settings)
 
@@ -245,8 +246,8 @@ def test_a_reference_is_one_more_set_of_weights():
 
 
 def test_the_peak_is_that_of_the_worst_phase():
-    quiet, greedy = SamplerShare(0, 0, ""), SamplerShare(2**40, 0, "")
-    assert plan(sampler=quiet).peak == plan(sampler=quiet).total.passes
+    greedy = SamplerShare(2**40, 0, "")
+    assert plan().peak == plan().total.passes
     assert plan(sampler=greedy).peak == plan().total.rollout + 2**40
 
 
