@@ -55,7 +55,7 @@ def trl_worker(steps: int, folder: str) -> None:
     from trl import GRPOConfig, GRPOTrainer
 
     from stapo_pl.policy import shipped_policy
-    from stapo_pl.rewards.exact import exact_boxed
+    from stapo_pl.rewards.boxed import last_boxed
     from stapo_pl.tasks import Arithmetic
 
     class Clock(TrainerCallback):
@@ -66,11 +66,11 @@ def trl_worker(steps: int, folder: str) -> None:
             self.times.append(time.perf_counter())
 
     def reward(completions, answer, **kwargs):
-        return [exact_boxed(c, a).reward for c, a in zip(completions, answer, strict=True)]
+        return [float(last_boxed(c) == a) for c, a in zip(completions, answer, strict=True)]
 
     rows = [
         {"prompt": p.messages[0]["content"], "answer": p.answer}
-        for p in Arithmetic().train_problems()
+        for p in Arithmetic().train_problems().problems
     ]
     clock = Clock()
     trainer = GRPOTrainer(

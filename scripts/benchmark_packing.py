@@ -18,8 +18,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from stapo_pl.policy import Policy
+from stapo_pl.problems import Problem
 from stapo_pl.rollout import micro_batches
-from stapo_pl.tasks import Problem
 from stapo_pl.types import Completion, MicroBatch, Prompt, Trajectory
 
 PROMPT_TOKENS = 64

@@ -82,7 +82,7 @@ def main() -> None:
     print("| model | new tokens | transformers | vllm | ratio | weight sync |")
     print("|---|---|---|---|---|---|")
     tokenizer = load_tokenizer(path)
-    problems = Arithmetic().train_problems()[: args.sequences]
+    problems = Arithmetic().train_problems().problems[: args.sequences]
     prompts = [tokenizer.encode(problem.messages[-1]["content"]) for problem in problems]
     requests = [Request(ids, seed_for("shipped", i)) for i, ids in enumerate(prompts)]
     measure("shipped", load_policy(path), tokenizer, requests, 96, args)

@@ -21,6 +21,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, get_scheduler
 
+from stapo_pl.rewards import Response
 from stapo_pl.tasks.arithmetic import Arithmetic, Expression, expressions
 
 POSITIONS = 8192
@@ -124,7 +125,7 @@ def batches(tokenizer, args):
 @torch.no_grad()
 def accuracy(model, tokenizer, task: Arithmetic, size: int, sample: bool) -> tuple[float, float]:
     """Share of validation problems answered correctly, and mean response length in tokens."""
-    problems = task.validation_problems()[:size]
+    problems = task.validation_problems().problems[:size]
     tokenizer.padding_side = "left"
     inputs = tokenizer(
         [p.messages[0]["content"] for p in problems], return_tensors="pt", padding=True
@@ -135,7 +136,8 @@ def accuracy(model, tokenizer, task: Arithmetic, size: int, sample: bool) -> tup
     ]
     texts = tokenizer.batch_decode(out, skip_special_tokens=True)
     correct = [
-        task.score(text, problem).correct for text, problem in zip(texts, problems, strict=True)
+        task.reward.score(Response(text), problem).correct
+        for text, problem in zip(texts, problems, strict=True)
     ]
     if not sample:
         print(

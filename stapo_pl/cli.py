@@ -26,6 +26,7 @@ from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
+from stapo_pl.overrides import FIT
 from stapo_pl.parser import HelpfulParser, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
@@ -82,7 +83,7 @@ class StapoCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
-        HelpfulParser.words = args
+        HelpfulParser.words, HelpfulParser.grammar = args, FIT
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
@@ -95,7 +96,7 @@ class StapoCLI(LightningCLI):
             print(plan_run(self.config, device, planned_ranks(trainer)).describe())
             sys.exit(0)
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
-        task = data.task.class_path.rpartition(".")[2]
+        task = run.task or data.task.class_path.rpartition(".")[2]
         name = run.name or f"{objective}-{task}-seed{data.seed}".lower()
         root, checkpoint = Path(run.logs) / name, self.config.ckpt_path
         self.ckpt_path, self.folder = None, next_run_folder(root)

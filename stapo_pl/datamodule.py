@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import lightning as L
@@ -13,7 +14,17 @@ import lightning as L
 from stapo_pl.errors import ConfigError
 from stapo_pl.metrics import rollout_metrics
 from stapo_pl.module import PolicyModule
-from stapo_pl.prompts import LongPrompts, PromptStream, tokenize
+from stapo_pl.problems import Problem
+from stapo_pl.prompts import (
+    Duplicates,
+    OnBadRow,
+    PromptFormat,
+    PromptRules,
+    PromptStream,
+    make_prompts,
+)
+from stapo_pl.rewards import Response, Reward, Score
+from stapo_pl.rewards.grader import Grader, Grading
 from stapo_pl.rollout import (
     Generate,
     Rollout,
@@ -32,6 +43,7 @@ from stapo_pl.scoring import (
 from stapo_pl.seeding import reseed
 from stapo_pl.sizes import BatchSizes
 from stapo_pl.tasks.base import Task
+from stapo_pl.tasks.benchmark import Benchmark
 from stapo_pl.types import (
     Decoding,
     MicroBatch,
@@ -71,7 +83,12 @@ class RolloutDataModule(L.LightningDataModule):
         prompts_per_mini_batch: prompts of one optimizer step; it divides `prompts_per_rollout`.
         epochs_per_rollout: how often a rollout is trained on.
         max_prompt_tokens: longest prompt.
-        long_prompts: what to do about longer ones: `error`, or `drop` and count them.
+        on_bad_row: what to do about rows that are no problem, and about longer prompts: `error`,
+            or `skip` and count them.
+        duplicates: what to do about prompts that ask the same again: `keep` and count them, `drop`
+            all but the first, or `error`.
+        prompt_format: `chat` by the tokenizer's template, `plain` text as base models want it, or
+            `auto`: chat where the tokenizer has a template.
         max_new_tokens: longest response.
         temperature: of the rollouts; 0 < temperature. All statistics are taken at it.
         top_p: nucleus of the rollouts, 0 < top_p <= 1.
@@ -79,6 +96,9 @@ class RolloutDataModule(L.LightningDataModule):
         old_logprobs: the ratio's denominator: `recompute` it with the policy that trains, or take
             the `sampler`'s own, which saves a pass where no selection needs it.
         validation: how validation samples.
+        benchmarks: what is validated on, each with samples of its own; None is the task's own
+            validation problems.
+        grading: how responses are judged.
         seed: of everything that is drawn.
 
     Raises:
@@ -93,13 +113,17 @@ class RolloutDataModule(L.LightningDataModule):
         prompts_per_mini_batch: int = 32,
         epochs_per_rollout: int = 1,
         max_prompt_tokens: int = 1024,
-        long_prompts: LongPrompts = "error",
+        on_bad_row: OnBadRow = "error",
+        duplicates: Duplicates = "keep",
+        prompt_format: PromptFormat = "auto",
         max_new_tokens: int = 1024,
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
         old_logprobs: Literal["recompute", "sampler"] = "recompute",
         validation: Validation = Validation(),  # noqa: B008
+        benchmarks: dict[str, Benchmark] | None = None,
+        grading: Grading = Grading(),  # noqa: B008
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -108,14 +132,16 @@ class RolloutDataModule(L.LightningDataModule):
             prompts_per_rollout, group_size, prompts_per_mini_batch, epochs_per_rollout
         )
         self.max_prompt_tokens = max_prompt_tokens
-        self.long_prompts: LongPrompts = long_prompts
+        self.prompt_rules = PromptRules(max_prompt_tokens, on_bad_row, duplicates, prompt_format)
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
         self.old_logprobs = old_logprobs
-        self.validation = validation
+        self.validation, self.grading = validation, grading
+        self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
         self.cursor = 0
         self.world = World()
         self.rollout_metrics: dict[str, float] = {}
+        self._grade_seconds = 0.0
         # Callbacks put themselves in here at setup: who samples (and rests when all
         # is sampled), who shows progress and rollouts.
         self.generate: Generate | None = None
@@ -151,7 +177,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Tokenizes the prompts and checks sizes against the number of ranks and micro-batches.
 
         Raises:
-            ConfigError: see the class and `prompts.tokenize`; or the rollouts are drawn from a
+            ConfigError: see the class and `prompts.make_prompts`; or the rollouts are drawn from a
                 distribution that the objective's ratio is not to.
         """
         self.sizes.check_ranks(self.trainer.world_size, self.micro_batches_per_step)
@@ -164,14 +190,27 @@ class RolloutDataModule(L.LightningDataModule):
                 f"{self.decoding.max_new_tokens} exceeds the {self.module.max_positions} positions "
                 f"of the model by {-room}"
             )
-        limits = (tokenizer, self.max_prompt_tokens, self.long_prompts)
-        train, train_dropped = tokenize(self.task.train_problems(), *limits, "training")
-        self.validation_prompts, dropped = tokenize(
-            self.task.validation_problems(), *limits, "validation"
+        train, counts = make_prompts(
+            self.task.train_problems(), tokenizer, self.prompt_rules, "training"
         )
+        self.counts, self.validation_prompts = {"training": counts}, {}
+        for name, benchmark in self.benchmarks.items():
+            label = "validation" if benchmark.task is self.task else name
+            self.validation_prompts[name], self.counts[label] = make_prompts(
+                benchmark.task.validation_problems(), tokenizer, self.prompt_rules, label
+            )
         self.stream = PromptStream(train, self.seed)
-        self.dropped_prompts = {"training": train_dropped, "validation": dropped}
         self._check_ranks_agree()
+        self.grader = Grader(
+            [self.task.reward, *(b.task.reward for b in self.benchmarks.values())],
+            self.grading,
+            Path(self.trainer.log_dir or self.trainer.default_root_dir),
+            self.trainer.num_devices,
+        )
+        self.grader.start()
+
+    def teardown(self, stage: str) -> None:
+        self.grader.close()
 
     def describe(self) -> str:
         """The resolved arithmetic of the run, for people."""
@@ -180,13 +219,10 @@ class RolloutDataModule(L.LightningDataModule):
             self.sizes.describe(
                 trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
             ),
-            f"prompts     {len(self.stream.prompts)} training, "
-            f"{len(self.validation_prompts)} validation",
         ]
         lines += [
-            f"dropped     {count} {name} prompts longer than {self.max_prompt_tokens} tokens"
-            for name, count in self.dropped_prompts.items()
-            if count
+            f"{name:<11} {counts.describe(self.prompt_rules)}"
+            for name, counts in self.counts.items()
         ]
         return "\n".join(lines)
 
@@ -196,8 +232,14 @@ class RolloutDataModule(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> _Loader:
-        count = self.validation.count_batches(len(self.validation_prompts), self.trainer.world_size)
-        return _Loader(count, self._validation_batches)
+        return _Loader(sum(self._validation_counts().values()), self._validation_batches)
+
+    def _validation_counts(self) -> dict[str, int]:
+        """Batches of each task, on each rank."""
+        return {
+            name: self.validation.count_batches(len(prompts), self.trainer.world_size)
+            for name, prompts in self.validation_prompts.items()
+        }
 
     def state_dict(self) -> dict[str, int]:
         return {"cursor": self.cursor}
@@ -209,11 +251,12 @@ class RolloutDataModule(L.LightningDataModule):
         """One rollout: sample, score, then hand out its mini-batches, each weighed in its turn."""
         module, sizes, version = self.module, self.sizes, self.trainer.global_step
         self.rollout_start = start = time.perf_counter()
+        self._grade_seconds = 0.0
         rollout = make_rollout(
             self.stream,
             self.cursor,
             sizes.prompts_per_rollout,
-            self._sampling("rollout", sizes.group_size, self.decoding),
+            self._sampling("rollout", self.task, (), sizes.group_size, self.decoding),
             module.objective,
             self.world,
             module.device,
@@ -238,8 +281,10 @@ class RolloutDataModule(L.LightningDataModule):
             behavior.append(self._score(micros, first=i == 0))
             if module.objective.needs_reference:
                 score_reference(micros, module)
-        self.rollout_metrics = rollout_metrics(rollout, self.world, module.device) | {
+        parts = list(self.task.reward.worst_components)
+        self.rollout_metrics = rollout_metrics(rollout, parts, self.world, module.device) | {
             "time/rollout_s": sampled - start,
+            "time/grade_s": self._grade_seconds,
             "time/score_s": time.perf_counter() - sampled,
         }
         self.on_rollout(rollout)
@@ -272,16 +317,17 @@ class RolloutDataModule(L.LightningDataModule):
 
     def _check_ranks_agree(self) -> None:
         """Ranks with unlike numbers of batches would wait for each other for ever."""
-        prompts = [*self.stream.prompts, *self.validation_prompts]
+        validation = [p for prompts in self.validation_prompts.values() for p in prompts]
+        checksum = 0
+        for prompt in (*self.stream.prompts, *validation):
+            checksum = zlib.crc32(repr(prompt.token_ids).encode(), checksum)
         self.world.check_equal(
             {
                 "number of training prompts": len(self.stream.prompts),
-                "number of validation prompts": len(self.validation_prompts),
+                "number of validation prompts": len(validation),
                 "number of micro-batches a rollout": len(self.train_dataloader()),
                 "number of rollouts": self.trainer.max_epochs,
-                "prompts (their checksum)": zlib.crc32(
-                    repr([p.token_ids for p in prompts]).encode()
-                ),
+                "prompts (their checksum)": checksum,
             },
             self.trainer.strategy.root_device,
         )
@@ -301,24 +347,45 @@ class RolloutDataModule(L.LightningDataModule):
                 "weighs each token by the ratio of the two"
             )
 
-    def _sampling(self, phase: str, group_size: int, decoding: Decoding) -> Sampling:
-        """What samples and scores a group for each prompt."""
+    def _grade(
+        self, reward: Reward, responses: Sequence[Response], problems: Sequence[Problem]
+    ) -> list[Score]:
+        start = time.perf_counter()
+        scores = self.grader.grade(reward, responses, problems, partial(self.on_phase, "grade"))
+        self._grade_seconds += time.perf_counter() - start
+        return scores
+
+    def _sampling(
+        self,
+        phase: str,
+        task: Task,
+        seed_key: tuple[str, ...],
+        group_size: int,
+        decoding: Decoding,
+    ) -> Sampling:
+        """What samples and scores a group for each prompt of a task."""
         return partial(
             sample_groups,
             group_size=group_size,
             generate=partial(self.generate, progress=partial(self.on_phase, phase)),
             decoding=decoding,
-            task=self.task,
+            grade=partial(self._grade, task.reward),
             objective=self.module.objective,
             tokenizer=self.module.tokenizer,
-            seed_key=(self.seed, phase),
+            seed_key=(self.seed, phase, *seed_key),
         )
 
     def _validation_batches(self) -> Iterator[ValidationBatch]:
         """Each rank's share of the validation prompts; the same random numbers every time."""
-        return self.validation.batches(
-            self.validation_prompts[self.world.rank :: self.world.size],
-            len(self.val_dataloader()),
-            self.decoding.max_new_tokens,
-            partial(self._sampling, "validation"),
-        )
+        for name, count in self._validation_counts().items():
+            task, samples = self.benchmarks[name].task, self.benchmarks[name].samples
+            # Benchmarks number their prompts alike, but are to be sampled independently.
+            seed_key = () if task is self.task else (name,)
+            yield from self.validation.batches(
+                name,
+                self.validation_prompts[name][self.world.rank :: self.world.size],
+                count,
+                samples,
+                self.decoding.max_new_tokens,
+                partial(self._sampling, "validation", task, seed_key),
+            )

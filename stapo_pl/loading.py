@@ -25,20 +25,20 @@ from stapo_pl.types import MicroBatch, Tokens
 _TOLERANCE, _ROUNDINGS = 1e-3, 4
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str, key: str = "model.path") -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder or hub name.
 
     Raises:
         ConfigError: there is none, or it has no pad or end-of-sequence token.
     """
-    tokenizer = _load("model.path", path, "tokenizer", AutoTokenizer.from_pretrained)
+    tokenizer = loaded(key, path, "tokenizer", AutoTokenizer.from_pretrained)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # Where its files are missing, transformers makes an empty one from the model's type.
-        raise ConfigError(f"model.path={path}: no tokenizer could be loaded: its files are missing")
+        raise ConfigError(f"{key}={path}: no tokenizer could be loaded: its files are missing")
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
             raise ConfigError(
-                f"model.path={path}: its tokenizer has no {name}; set one in tokenizer_config.json"
+                f"{key}={path}: its tokenizer has no {name}; set one in tokenizer_config.json"
             )
     return tokenizer
 
@@ -49,7 +49,7 @@ def load_config(path: str, key: str = "model.path") -> PreTrainedConfig:
     Raises:
         ConfigError: there is none.
     """
-    return _load(key, path, "model", AutoConfig.from_pretrained)
+    return loaded(key, path, "model", AutoConfig.from_pretrained)
 
 
 def load_policy(
@@ -65,7 +65,7 @@ def load_policy(
         ConfigError: it cannot be loaded, or see `check`.
     """
     load = partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32)
-    policy = Policy(_load(key, path, "model", load))
+    policy = Policy(loaded(key, path, "model", load))
     prepare(policy)
     check(policy, f"{key}={path}", torch.device("cpu"))
     return policy
@@ -101,7 +101,15 @@ def check(policy: Policy, setting: str, device: torch.device) -> None:
         )
 
 
-def _load(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
+def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
+    """What `load` makes of a model folder or hub name.
+
+    Args:
+        key: the setting that names the model, and `what` is wanted of it: for errors.
+
+    Raises:
+        ConfigError: there is no such folder, or it could not be loaded.
+    """
     if not Path(local_path(path)).exists() and (
         path.startswith((".", "/", "~")) or path.count("/") != 1
     ):

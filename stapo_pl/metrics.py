@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MaxMetric, MeanMetric, Metric, SumMetric
 
 from stapo_pl.rollout import Rollout
 from stapo_pl.world import World
 
 
-class StepMetrics(nn.Module):
-    """Metrics of one optimizer step, gathered over its micro-batches and all ranks.
+class Means:
+    """Metrics of one optimizer step or validation, gathered over its batches and all ranks.
 
     Names that end in `_max` are maxima, `loss` is a sum of shares, all others are means over
-    tokens.
+    tokens, or over prompts.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.metrics = nn.ModuleDict()
+        self.metrics: dict[str, Metric] = {}
 
     def update(self, values: dict[str, Tensor]) -> None:
-        """Adds values, one a token, or a share of the loss. All ranks add the same names."""
+        """Adds values, one a token or prompt, or a share of the loss; all ranks add the same."""
         for name, value in values.items():
             if name not in self.metrics:
                 kind = MaxMetric if name.endswith("_max") else MeanMetric
                 kind = SumMetric if name == "loss" else kind
                 self.metrics[name] = kind(nan_strategy="disable").to(value.device)
             metric, value = self.metrics[name], value.detach().float()
-            # Without a token there is nothing to add, but a collective to take part in.
-            if value.numel():
-                metric.update(value)
-            elif isinstance(metric, MaxMetric):
-                metric.update(value.new_tensor(-torch.inf))
-            else:
-                metric.update(value.new_zeros(1), 0.0)
+            if isinstance(metric, MaxMetric) and not value.numel():
+                value = value.new_tensor(-torch.inf)
+            # Without a value there is nothing to add, but a collective to take part in. (A weight
+            # of 0 would not do: where NaNs are not looked for, torchmetrics takes it for 1.)
+            metric.update(value)
 
     def compute(self) -> dict[str, Tensor]:
-        """Values of the step, the same on all ranks; starts the next step."""
+        """Values, the same on all ranks; starts the next step or validation."""
         updated = {name: metric for name, metric in self.metrics.items() if metric.update_called}
         values = {name: metric.compute() for name, metric in updated.items()}
         self.reset()
@@ -49,26 +48,14 @@ class StepMetrics(nn.Module):
             metric.reset()
 
 
-class PassAtK(Metric):
-    """Share of prompts of which at least one of the k samples is right."""
+def rollout_metrics(
+    rollout: Rollout, components: Sequence[str], world: World, device: torch.device
+) -> dict[str, float]:
+    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled.
 
-    full_state_update = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("solved", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("prompts", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, correct_PG: Tensor) -> None:
-        self.solved += correct_PG.any(1).sum()
-        self.prompts += len(correct_PG)
-
-    def compute(self) -> Tensor:
-        return self.solved / self.prompts
-
-
-def rollout_metrics(rollout: Rollout, world: World, device: torch.device) -> dict[str, float]:
-    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled."""
+    Args:
+        components: names of the parts that the reward is a sum of.
+    """
     samples = [t for group in rollout.sampled for t in group]
     lengths = [len(t.completion.token_ids) for t in samples]
     zero_signal = sum(len({t.reward for t in group}) == 1 for group in rollout.sampled)
@@ -80,15 +67,25 @@ def rollout_metrics(rollout: Rollout, world: World, device: torch.device) -> dic
         sum(lengths),
         sum(t.completion.truncated for t in samples),
         zero_signal,
+        *(sum(t.score.outcome == outcome for t in samples) for outcome in ("timeout", "error")),
+        sum(t.score.extracted is None for t in samples),
+        *(sum(t.score.components[name] for t in samples) for name in components),
     ]
-    count, reward, square, correct, length, truncated, zero_signal = world.sum(
-        torch.tensor(sums, dtype=torch.float64, device=device)
-    ).tolist()
+    sums = world.sum(torch.tensor(sums, dtype=torch.float64, device=device)).tolist()
+    count, reward, square, correct, length, truncated, zero_signal, *sums = sums
+    timeouts, errors, unparsed, *parts = sums
     return {
         "reward/mean": reward / count,
         "reward/std": max(square / count - (reward / count) ** 2, 0.0) ** 0.5,
         "reward/accuracy": correct / count,
         "reward/zero_signal_groups": zero_signal,
+        "reward/timeouts": timeouts,
+        "reward/errors": errors,
+        "reward/unparsed_fraction": unparsed / count,
+        **{
+            f"reward/terms/{name}": part / count
+            for name, part in zip(components, parts, strict=True)
+        },
         "rollout/samples": count,
         "rollout/tokens": length,
         "rollout/length_mean": length / count,

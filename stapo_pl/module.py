@@ -11,13 +11,12 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torchmetrics import MeanMetric
 from transformers import get_scheduler
 
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.lora import LoRA, adapters_off
-from stapo_pl.metrics import PassAtK, StepMetrics
+from stapo_pl.metrics import Means
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
 from stapo_pl.objectives.selection import rare_tokens
@@ -95,12 +94,11 @@ class PolicyModule(L.LightningModule):
         self._reference: list[Policy] = []
         self.world = World()
         self.max_sampler_gap, self.on_sampler_gap = max_sampler_gap, on_sampler_gap
-        self.step_metrics, self.gap_metrics = StepMetrics(), StepMetrics()
+        self.step_metrics, self.gap_metrics, self.validation_metrics = Means(), Means(), Means()
         self.sampler_gap: dict[str, float] = {}
         """How far the sampler was from the policy in the first mini-batch of this rollout."""
         self.skipped_steps = 0
         self._tau_p = getattr(objective.selection, "tau_p", _RARE_PROBABILITY)
-        self.greedy_accuracy, self.accuracy, self.pass_at_k = MeanMetric(), MeanMetric(), PassAtK()
 
     @property
     def max_positions(self) -> int:
@@ -306,17 +304,16 @@ class PolicyModule(L.LightningModule):
         self.skipped_steps = checkpoint["skipped_steps"]
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
-        self.greedy_accuracy.update(batch.greedy_correct_P)
-        self.accuracy.update(batch.correct_PG)
-        self.pass_at_k.update(batch.correct_PG)
+        self.validation_metrics.update(
+            {f"{batch.name}/{metric}": values_P for metric, values_P in batch.values.items()}
+        )
 
     def on_validation_epoch_end(self) -> None:
-        metrics = {
-            "val/accuracy_greedy": self.greedy_accuracy,
-            "val/accuracy": self.accuracy,
-            "val/pass_at_k": self.pass_at_k,
-        }
-        values = {name: metric.compute() for name, metric in metrics.items()}
-        self.log_dict(values, sync_dist=True)  # they are equal already; this tells Lightning so
-        for metric in metrics.values():
-            metric.reset()
+        """Logs each metric of each task that was validated on, and its mean over the tasks."""
+        values = self.validation_metrics.compute()
+        tasks, metrics = ({name.rpartition("/")[i]: None for name in values} for i in (0, 2))
+        for metric in metrics:
+            mean = torch.stack([values[f"{task}/{metric}"] for task in tasks]).mean()
+            self.log(f"val/{metric}", mean, sync_dist=True)  # equal already; this tells Lightning
+        if len(tasks) > 1:
+            self.log_dict({f"val/{name}": v for name, v in values.items()}, sync_dist=True)

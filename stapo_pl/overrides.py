@@ -6,10 +6,14 @@ Imports nothing heavy, so that a misspelt word is reported at once.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 
 class OverrideError(Exception):
@@ -26,32 +30,69 @@ class Group:
     """The prefix of a key of the group."""
 
 
-GROUPS = {
-    "objective": Group("model.objective", "model.objective"),
-    "sampler": Group("sampler.engine", "sampler.engine"),
-    "task": Group("data", "data.task"),
-    "trainer": Group("trainer", "trainer"),
-    "model": Group("model", "model"),
-}
-_KEYS = (
-    "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",
+@dataclass
+class Grammar:
+    """What the words of a script's command line may begin with."""
+
+    groups: dict[str, Group]
+    """Of files, in the order in which they are read."""
+    keys: tuple[str, ...]
+    """Of the config tree."""
+    benchmarks: str
+    """The key that `benchmark=NAME,NAME` sets."""
+    naming: tuple[str, ...] = ()
+    """Groups whose files' names are in the run's."""
+
+    @property
+    def first(self) -> set[str]:
+        return {*self.groups, *self.keys, "benchmark"}
+
+
+FIT = Grammar(
+    groups={
+        "objective": Group("model.objective", "model.objective"),
+        "sampler": Group("sampler.engine", "sampler.engine"),
+        "task": Group("data", "data.task"),
+        "reward": Group("data.task.reward", "data.task.reward"),
+        "trainer": Group("trainer", "trainer"),
+        "model": Group("model", "model"),
+    },
+    keys=(
+        "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",
+    ),
+    benchmarks="data.benchmarks",
+    naming=("objective", "task"),
 )  # fmt: skip
+EVALUATE = Grammar(
+    groups={"sampler": Group("sampler", "sampler"), "reward": Group("reward", "reward")},
+    keys=(
+        "seed_everything", "model", "decodings", "data", "grading", "verifier", "run", "grade",
+        "samples_per_write", "config", "print_config", "help",
+    ),
+    benchmarks="benchmarks",
+)  # fmt: skip
+# The paper's evaluation sets (2602.15620); what `benchmark=all` means.
+PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math_500", "minerva", "olympiad_bench")
 # A class of the user's own, as opposed to the name or path of a file.
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
 
 
-def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
+def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> list[str]:
     """Turns `key=value` into the flag that sets it; words that start with `-` pass through.
 
     A bare group takes the name of a file, `objective=stapo` reads configs/objective/stapo.yaml, or
     the import path of a class, `objective=my_objectives.CISPO`. Both go before values, whatever
-    the order of the words, so that they never overwrite one.
+    the order of the words, so that they never overwrite one. `benchmark=aime24,amc23` takes names
+    of tasks, or `all` of the paper's; `benchmark.key=value` sets a key of all of them.
 
     Raises:
         OverrideError: a key, group or file that does not exist, or a word that is neither.
     """
-    files, values = [], []
+    files: list[tuple[int, str]] = []
+    values: list[str] = []
+    benchmarks: dict[str, str] = {}
+    groups = grammar.groups
     after_flag = False
     for word in argv:
         match = _WORD.fullmatch(word)
@@ -59,7 +100,7 @@ def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
             values.append(word)
             after_flag = word.startswith("-") and "=" not in word
             continue
-        if after_flag and match["key"].split(".")[0].rstrip("+") not in {*GROUPS, *_KEYS}:
+        if after_flag and match["key"].split(".")[0].rstrip("+") not in grammar.first:
             values.append(word)  # the value of a spaced flag that happens to hold a "="
             after_flag = False
             continue
@@ -68,20 +109,72 @@ def expand(argv: Iterable[str], config_dir: Path) -> list[str]:
             raise OverrideError(f"{word}: expected key=value or --flag")
         key, value = match["key"], match["value"]
         first, dot, rest = key.partition(".")
-        if not dot and first in GROUPS and _IMPORT_PATH.fullmatch(value):
-            files.append(f"--{GROUPS[first].key}={value}")
-        elif not dot and first in GROUPS:
+        if first == "benchmark":
+            benchmarks[rest] = value
+        elif first in groups and not dot:
+            order = list(groups).index(first)
+            if _IMPORT_PATH.fullmatch(value):
+                files.append((order, f"--{groups[first].key}={value}"))
+                continue
             path = find_config(config_dir / first, value)
-            files.append(f"--{GROUPS[first].file}={path}")
-            if first == "objective":  # two files may configure one class: stapo and stapo_v1
-                files.append(f"--run.objective={path.stem}")
-        elif first in GROUPS and dot:
-            values.append(f"--{GROUPS[first].key}.{rest}={value}")
-        elif first in _KEYS:
+            files.append((order, f"--{groups[first].file}={path}"))
+            if first in grammar.naming:  # two files may configure one class: stapo and stapo_v1
+                files.append((order, f"--run.{first}={path.stem}"))
+        elif first in groups:
+            values.append(f"--{groups[first].key}.{rest}={value}")
+        elif first in grammar.keys:
             values.append(f"--{key}={value}")
         else:
-            raise OverrideError(f"{key}: no such key{nearest(first, {*GROUPS, *_KEYS})}")
-    return files + values
+            raise OverrideError(f"{key}: no such key{nearest(first, grammar.first)}")
+    if benchmarks:
+        chosen = read_benchmarks(benchmarks, config_dir)
+        values.insert(0, f"--{grammar.benchmarks}={json.dumps(chosen)}")
+    return [word for _, word in sorted(files, key=lambda file: file[0])] + values
+
+
+def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
+    """The benchmarks that words name, by name.
+
+    Args:
+        words: by the key after `benchmark.`; the names themselves have none.
+
+    Raises:
+        OverrideError: there is no such file, no name was given, or a value is no YAML.
+    """
+    if not words.get(""):
+        raise OverrideError("benchmark: say which ones, benchmark=all or benchmark=NAME,NAME")
+    names = [name.strip() for name in words[""].strip("[]").split(",")]
+    names = [n for name in names for n in (PAPER_BENCHMARKS if name == "all" else [name])]
+    given = {}
+    for key, value in words.items():
+        if key == "reward" and _IMPORT_PATH.fullmatch(value):
+            given[key] = {"class_path": value}
+        elif key == "reward":
+            given[key] = yaml.safe_load(find_config(config_dir / key, value).read_text())
+        elif "." in key:
+            raise OverrideError(
+                f"benchmark.{key}: only a task's own keys can be set for all benchmarks; for more, "
+                "write a YAML in configs/task"
+            )
+        elif key:
+            try:
+                given[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise OverrideError(f"benchmark.{key}={value}: no YAML value") from None
+    benchmarks = {}
+    for name in names:
+        path = find_config(config_dir / "task", name)
+        data = yaml.safe_load(path.read_text())
+        if "task" not in data:
+            raise OverrideError(f"benchmark={name}: {path} has no key task")
+        samples = given.get("samples", (data.get("validation") or {}).get("samples", 4))
+        task = data["task"]
+        settings = {key: value for key, value in given.items() if key != "samples"}
+        task["init_args"] = (task.get("init_args") or {}) | settings
+        if path.stem in benchmarks:
+            raise OverrideError(f"benchmark: {path.stem} is named twice; names have to differ")
+        benchmarks[path.stem] = {"task": task, "samples": samples}
+    return benchmarks
 
 
 def find_config(folder: Path, name: str) -> Path:

@@ -11,7 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from torch.optim import Optimizer
 
 from stapo_pl.objectives import Correction, Objective, Selection
-from stapo_pl.overrides import GROUPS, nearest
+from stapo_pl.overrides import FIT, Grammar, nearest
+from stapo_pl.rewards import Reward
 from stapo_pl.samplers import Sampler
 from stapo_pl.tasks import Task
 
@@ -35,6 +36,8 @@ class HelpfulParser(LightningArgumentParser):
 
     words: ClassVar[list[str]] = []
     """The command line, to name keys as they were given."""
+    grammar: ClassVar[Grammar] = FIT
+    """Of it."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         print(f"error: {self._explain(' '.join(message.split()))}", file=sys.stderr)
@@ -44,8 +47,8 @@ class HelpfulParser(LightningArgumentParser):
         classes = _known_classes()
         if unknown := _UNKNOWN_KEY.search(message):
             key = next(filter(None, unknown.groups()))
-            if key in GROUPS:
-                place = GROUPS[key].key
+            if key in self.grammar.groups:
+                place = self.grammar.groups[key].key
                 return f"{key}: give it as a word, {key}=NAME; in a YAML it is {place}"
             known = {action.dest for action in self._actions}
             known |= {name for cls in classes for name in inspect.signature(cls).parameters}
@@ -71,7 +74,15 @@ class HelpfulParser(LightningArgumentParser):
     def _as_given(self, key: str) -> str:
         """The whole key of a word of the command line that ends in `key`."""
         given = (word.lstrip("-").split("=")[0] for word in self.words)
-        return _short(next((word for word in given if f".{word}".endswith(f".{key}")), key))
+        return self._short(next((w for w in given if f".{w}".endswith(f".{key}")), key))
+
+    def _short(self, key: str) -> str:
+        """`objective.tau_p` for `model.objective.tau_p`, as it was given."""
+        # The longest first: a reward's keys are also the task's.
+        for name, group in sorted(self.grammar.groups.items(), key=lambda g: -len(g[1].key)):
+            if f"{key}.".startswith(f"{group.key}."):
+                return name + key.removeprefix(group.key)
+        return key
 
 
 def refusal(error: ValueError) -> str | None:
@@ -80,17 +91,9 @@ def refusal(error: ValueError) -> str | None:
     return found and found[1]
 
 
-def _short(key: str) -> str:
-    """`objective.tau_p` for `model.objective.tau_p`, as it was given."""
-    for name, group in GROUPS.items():
-        if f"{key}.".startswith(f"{group.key}."):
-            return name + key.removeprefix(group.key)
-    return key
-
-
 def _known_classes() -> set[type]:
     """All classes that a config can name."""
-    found, classes = set(), [Objective, Selection, Correction, Task, Sampler, Optimizer]
+    found, classes = set(), [Objective, Selection, Correction, Task, Reward, Sampler, Optimizer]
     while classes:
         cls = classes.pop()
         found.add(cls)

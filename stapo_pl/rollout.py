@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from stapo_pl.advantages import group_advantages, mixed_groups
 from stapo_pl.errors import TrainingError
 from stapo_pl.objectives.base import Objective
+from stapo_pl.problems import Problem
 from stapo_pl.prompts import PromptStream
+from stapo_pl.rewards.base import Response, Score
 from stapo_pl.seeding import seed_for
-from stapo_pl.tasks.base import Task
 from stapo_pl.types import (
     Completion,
     Decoding,
@@ -26,6 +27,7 @@ from stapo_pl.types import (
 from stapo_pl.world import World
 
 Generate = Callable[[Sequence[Request], Decoding], list[Completion]]
+Grade = Callable[[Sequence[Response], Sequence[Problem]], list[Score]]
 
 
 @dataclass
@@ -52,13 +54,24 @@ def overlong_punishment(length: int, max_new_tokens: int, buffer: float) -> floa
     return min(0.0, (max_new_tokens - cache - length) / cache) if cache else 0.0
 
 
+def decode(completions: Sequence[Completion], tokenizer: PreTrainedTokenizerBase) -> list[Response]:
+    """Completions as a reward sees them."""
+    if not completions:
+        return []  # a tokenizer takes an empty list for one empty text
+    texts = tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
+    return [
+        Response(text, len(completion.token_ids), completion.truncated)
+        for completion, text in zip(completions, texts, strict=True)
+    ]
+
+
 def sample_groups(
     prompts: Sequence[Prompt],
     group_size: int,
     *,
     generate: Generate,
     decoding: Decoding,
-    task: Task,
+    grade: Grade,
     objective: Objective,
     tokenizer: PreTrainedTokenizerBase,
     seed_key: tuple[int | str, ...],
@@ -70,20 +83,23 @@ def sample_groups(
         for sample in range(group_size)
     ]
     completions = generate(requests, decoding)
-    texts = tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
+    responses = decode(completions, tokenizer)
+    owners = [prompt for prompt in prompts for _ in range(group_size)]
+    scores = grade(responses, [prompt.problem for prompt in owners])
     trajectories = []
-    for i, (completion, text) in enumerate(zip(completions, texts, strict=True)):
-        prompt, length = prompts[i // group_size], len(completion.token_ids)
-        score = task.score(text, prompt.problem)
+    for prompt, completion, response, score in zip(
+        owners, completions, responses, scores, strict=True
+    ):
+        length = len(completion.token_ids)
         punishment = overlong_punishment(length, decoding.max_new_tokens, objective.overlong_buffer)
         teaches = not (objective.overlong_filtering and completion.truncated)
         trajectories.append(
             Trajectory(
                 prompt=prompt,
                 completion=completion,
-                text=text,
+                text=response.text,
                 reward=score.reward + punishment,
-                correct=score.correct,
+                score=score,
                 response_mask=[teaches] * length,
                 advantages=torch.zeros(length),
             )

@@ -14,8 +14,8 @@ from stapo_pl.errors import ConfigError
 
 # What a resumed run may change: it moves no weight, or by no more than rounding.
 _FREE = (
-    "data.validation", "model.max_sampler_gap", "model.on_sampler_gap", "model.packing",
-    "model.gradient_checkpointing", "model.compile_layers",
+    "data.validation", "data.benchmarks", "data.grading", "model.max_sampler_gap",
+    "model.on_sampler_gap", "model.packing", "model.gradient_checkpointing", "model.compile_layers",
 )  # fmt: skip
 _VERSION = re.compile(r"version_(\d+)")
 
@@ -28,11 +28,13 @@ class Run:
         name: folder of the run under `logs`; None is <objective>-<task>-seed<seed>. Each start
             makes a folder version_0, version_1, ... in it; ckpt_path=last continues the newest.
         objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
+        task: likewise.
         logs: folder of all runs.
     """
 
     name: str | None = None
     objective: str | None = None
+    task: str | None = None
     logs: str = "logs"
 
 

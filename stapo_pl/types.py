@@ -23,7 +23,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from stapo_pl.tasks.base import Problem
+from stapo_pl.problems import Problem
+from stapo_pl.rewards.base import Score
 
 
 @dataclass
@@ -88,12 +89,17 @@ class Trajectory:
     """The response, decoded."""
     reward: float
     """The shaped reward, from which advantages are made."""
-    correct: bool
-    """Whether the answer is right, whatever the reward was shaped to."""
+    score: Score
+    """The verdict that it was shaped from."""
     response_mask: list[bool]
     """True where a token teaches: the policy wrote it, and its response is not filtered out."""
     advantages: Tensor
     """[number of response tokens], gaps included."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is right, whatever the reward was shaped to."""
+        return self.score.correct
 
     def __len__(self) -> int:
         """Tokens of prompt and response."""
@@ -181,9 +187,9 @@ class MicroBatch:
 
 @dataclass
 class ValidationBatch:
-    """Verdicts on validation prompts."""
+    """What a validation found on some prompts, or on none."""
 
-    greedy_correct_P: Tensor
-    """Whether the greedy response is right."""
-    correct_PG: Tensor
-    """Whether each sampled response is right."""
+    name: str
+    """The task that they are from."""
+    values: dict[str, Tensor]
+    """Of each metric, its values [prompts]."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
-from torch import Tensor
 
 from stapo_pl.errors import ConfigError
+from stapo_pl.estimators import majority_at_k
 from stapo_pl.types import Decoding, Prompt, Trajectory, ValidationBatch
 
 Sampling = Callable[[Sequence[Prompt]], list[list[Trajectory]]]
@@ -19,7 +20,8 @@ class Validation:
     """Settings of a validation.
 
     Args:
-        samples: sampled responses a prompt, k of avg@k and pass@k.
+        samples: sampled responses a prompt, k of avg@k, pass@k and maj@k, where a benchmark has no
+            number of its own.
         temperature: of those responses.
         top_p: likewise.
         prompts_per_batch: prompts that are sampled at a time, on each rank.
@@ -51,27 +53,40 @@ class Validation:
 
     def batches(
         self,
+        name: str,
         prompts: Sequence[Prompt],
         count: int,
+        samples: int,
         max_new_tokens: int,
         sampling: Callable[[int, Decoding], Sampling],
     ) -> Iterator[ValidationBatch]:
-        """Verdicts on a rank's prompts, `count` batches of them.
+        """Verdicts on a rank's prompts of one task, `count` batches of them.
 
         Args:
+            name: of the task.
+            samples: k.
             sampling: makes what samples groups of a given size.
         """
         greedy = sampling(1, Decoding(max_new_tokens, temperature=0.0))
-        sampled = sampling(self.samples, Decoding(max_new_tokens, self.temperature, self.top_p))
+        sampled = sampling(samples, Decoding(max_new_tokens, self.temperature, self.top_p))
         for i in range(count):
             mine = prompts[i * self.prompts_per_batch :][: self.prompts_per_batch]
-            yield ValidationBatch(
-                greedy_correct_P=_correct(greedy(mine), 1)[:, 0],
-                correct_PG=_correct(sampled(mine), self.samples),
-            )
+            yield ValidationBatch(name, _values(greedy(mine), sampled(mine)))
 
 
-def _correct(groups: list[list[Trajectory]], group_size: int) -> Tensor:
-    """Verdicts [P, G]; there may be no prompt."""
-    verdicts = [[t.correct for t in group] for group in groups]
-    return torch.tensor(verdicts, dtype=torch.bool).view(-1, group_size)
+def _values(
+    greedy: list[list[Trajectory]], sampled: list[list[Trajectory]]
+) -> dict[str, torch.Tensor]:
+    """Of each metric, its values [prompts]; there may be no prompt."""
+    samples = [(group, [t.score for t in group]) for group in sampled]
+    values = {
+        "accuracy_greedy": [group[0].correct for group in greedy],
+        "accuracy": [fmean(s.correct for s in scores) for _, scores in samples],
+        "pass_at_k": [any(s.correct for s in scores) for _, scores in samples],
+        "majority_at_k": [majority_at_k(scores) for _, scores in samples],
+        "truncated_fraction": [
+            fmean(t.completion.truncated for t in group) for group, _ in samples
+        ],
+        "unparsed_fraction": [fmean(s.extracted is None for s in scores) for _, scores in samples],
+    }
+    return {name: torch.tensor(list_P, dtype=torch.float32) for name, list_P in values.items()}

@@ -31,6 +31,11 @@ class World:
         dist.all_reduce(x)
         return x
 
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
     def gather(self, x_N: Tensor) -> Tensor:
         """Concatenation in rank order of one-dimensional tensors whose lengths may differ."""
         if self.size == 1:

@@ -20,7 +20,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.objectives import Objective
 from stapo_pl.policy import Policy
-from stapo_pl.tasks import Problem
+from stapo_pl.problems import Problem
+from stapo_pl.rewards import Score
 from stapo_pl.types import Completion, Prompt, Tokens, TokenStatistics, Trajectory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -90,7 +91,7 @@ def trajectory(
         completion=Completion(response_ids, [-1.0] * len(response_ids), truncated=False),
         text="",
         reward=reward,
-        correct=correct,
+        score=Score(reward, correct, None),
         response_mask=mask or [True] * len(response_ids),
         advantages=torch.full((len(response_ids),), advantage, dtype=torch.float64),
     )
@@ -99,3 +100,13 @@ def trajectory(
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def benchmark_folder() -> Path:
+    """Of the six evaluation sets, which are no part of the project."""
+    folder = os.environ.get("STAPO_BENCHMARKS")
+    if folder is None:
+        pytest.skip("STAPO_BENCHMARKS names no folder with the benchmark files")
+    assert Path(folder).is_dir(), f"STAPO_BENCHMARKS={folder} is no folder"
+    return Path(folder)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
-    "errors", "seeding", "sizes", "rewards", "tasks", "types", "world", "tensors", "advantages",
-    "objectives", "prompts", "rollout", "metrics", "attention", "policy", "lora", "loading",
-    "streaming", "export", "samplers", "strategy", "footprint", "plan", "module", "scoring",
-    "validation", "datamodule", "checkpoint", "callbacks", "overrides", "parser", "planning",
-    "runs", "cli",
+    "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
+    "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
+    "policy", "lora", "loading", "streaming", "export", "samplers", "strategy", "footprint", "plan",
+    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks", "overrides",
+    "parser", "planning", "runs", "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning", "cli",

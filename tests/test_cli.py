@@ -112,7 +112,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("task.steps=0", "task.steps must be at least 1"),
         (
             "data.max_prompt_tokens=5",
-            "16384 of 16384 training prompts are longer than data.max_prompt_tokens=5",
+            "16384 of 16384 training rows cannot be used: training problem 1: a prompt",
         ),
         ("data.max_new_tokens=9000", "exceeds the 8192 positions of the model by 840"),
         ("trainer.accumulate_grad_batches=1000", "more micro-batches than there are samples"),
@@ -140,7 +140,7 @@ def test_a_sampler_that_is_not_installed_says_how_to_install_it(tmp_path, capsys
     assert last.startswith("error: sampler=vllm needs vLLM, which is not installed: pip install")
 
 
-@pytest.mark.parametrize("word", ["sampler=vlm", "stapo", "task=math"])
+@pytest.mark.parametrize("word", ["sampler=vlm", "stapo", "task=maths"])
 def test_words_are_checked_before_anything_heavy_is_imported(word):
     with pytest.raises(OverrideError):
         expand([word], CONFIGS)

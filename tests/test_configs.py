@@ -11,13 +11,15 @@ from conftest import CONFIGS, OBJECTIVES, build_objective
 from datasets import Dataset
 from test_tasks import verl_row
 
-from stapo_pl import objectives
+from stapo_pl import objectives, tasks
 from stapo_pl.cli import StapoCLI
+from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.objectives import DynamicSampling
-from stapo_pl.overrides import GROUPS, expand
+from stapo_pl.overrides import FIT, expand
 from stapo_pl.samplers import vllm
 
 GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]
+TASK_FILES = [path for path in GROUP_FILES if path.parent.name == "task"]
 # Those of models name weights that are not here; tests/test_plan.py makes their plans.
 BUILT_FILES = [path for path in GROUP_FILES if path.parent.name != "model"]
 
@@ -26,7 +28,17 @@ def build(words: list[str], folder: Path) -> StapoCLI:
     return StapoCLI(expand([f"run.logs={folder}", *words], CONFIGS), CONFIGS)
 
 
-@pytest.mark.parametrize("path", BUILT_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=f"{path.parent.name}-{path.stem}",
+            marks=[pytest.mark.gym] * (str(path).endswith("task/reasoning_gym.yaml")),
+        )
+        for path in BUILT_FILES
+    ],
+)
 def test_every_yaml_builds(path, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm, "is_installed", lambda: True)  # it is imported later, to build
     words = [f"{path.parent.name}={path.stem}"]
@@ -34,12 +46,15 @@ def test_every_yaml_builds(path, tmp_path, monkeypatch):
         file = tmp_path / "rows.parquet"
         Dataset.from_list([verl_row("1+1?", "2")]).to_parquet(file)
         words.append(f"task.path={file}")
+    if path.stem == "function":
+        words.append("reward.path=test_tasks.verl_row")
     cli = build(words, tmp_path)
     config = yaml.safe_load(path.read_text())
     built = {
         "objective": lambda: cli.model.objective,
         "sampler": lambda: cli.config_init.sampler.engine,
         "task": lambda: cli.datamodule.task,
+        "reward": lambda: cli.datamodule.task.reward,
         "trainer": lambda: cli.trainer.strategy,
     }[path.parent.name]()
     if config is None:
@@ -64,8 +79,26 @@ def test_objective_yamls_list_every_argument_and_build_it(name):
         assert getattr(objective, key) == value
 
 
+@pytest.mark.parametrize("path", TASK_FILES, ids=lambda path: path.stem)
+def test_task_yamls_list_every_argument(path):
+    """And the rules about rows and lengths that go with the task."""
+    config = yaml.safe_load(path.read_text())
+    settings = config.pop("task")
+    cls = getattr(tasks, settings["class_path"].rpartition(".")[2])
+    assert set(settings["init_args"]) == set(inspect.signature(cls).parameters)
+    assert {"max_prompt_tokens", "max_new_tokens", "on_bad_row", "duplicates"} <= set(config)
+    assert set(config) <= set(inspect.signature(RolloutDataModule).parameters)
+
+
+def test_benchmarks_are_validated_as_often_as_in_the_paper(tmp_path):
+    for name in ("aime24", "aime25", "amc23", "math_500", "minerva", "olympiad_bench"):
+        cli = build([f"task={name}"], tmp_path)
+        assert cli.datamodule.task.name == name
+        assert cli.datamodule.validation.samples == (32 if name.startswith("a") else 4)
+
+
 def test_every_group_folder_is_known():
-    assert {path.parent.name for path in GROUP_FILES} <= set(GROUPS)
+    assert {path.parent.name for path in GROUP_FILES} <= set(FIT.groups)
 
 
 def test_defaults_build(tmp_path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
 from pathlib import Path
 
 import lightning as L
@@ -15,8 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_tasks import verl_row
 
 from stapo_pl.cli import StapoCLI
-from stapo_pl.errors import TrainingError
+from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.overrides import expand
+from stapo_pl.tasks import Arithmetic
 
 SMALL = [
     "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
@@ -226,7 +227,8 @@ def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path
 
 def rig(cli: StapoCLI, correct) -> None:
     """Makes the verdict on the n-th training response `correct(n)`, rewards as they were."""
-    score, count = cli.datamodule.task.score, iter(range(10**6))
+    reward = cli.datamodule.task.reward
+    score, count = reward.score, iter(range(10**6))
 
     def rigged(response, problem):
         verdict = score(response, problem)
@@ -234,7 +236,7 @@ def rig(cli: StapoCLI, correct) -> None:
             verdict.correct = correct(next(count))
         return verdict
 
-    cli.datamodule.task.score = rigged
+    reward.score = rigged
 
 
 def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
@@ -328,10 +330,17 @@ def test_verl_rows_run_the_whole_path(tmp_path):
     rows = [verl_row(f"What is {i}+{i}?", str(2 * i)) for i in range(30)]
     Dataset.from_list([*rows, verl_row("x" * 2000, "1")]).to_parquet(file)
     task = ("task=verl_parquet", f"task.path={file}", "task.validation_size=4")
-    cli = fit(make(tmp_path, "data.max_new_tokens=16", task=task))
+    with pytest.raises(ConfigError, match=r"rows.parquet, row 31: a prompt of \d+ tokens"):
+        fit(make(tmp_path, "data.max_new_tokens=16", task=task))
+    skip = ("data.on_bad_row=skip", "data.max_new_tokens=16")
+    cli = fit(make(tmp_path, *skip, task=task))
     assert cli.trainer.global_step == 4
-    assert cli.datamodule.dropped_prompts == {"training": 1, "validation": 0}
-    assert "dropped     1 training prompts longer than 1024 tokens" in cli.datamodule.describe()
+    counts = cli.datamodule.counts
+    assert (counts["training"].too_long, counts["validation"].too_long) == (1, 0)
+    assert cli.datamodule.describe().splitlines()[-2:] == [
+        "training    26 prompts of 27 rows; dropped: 1 longer than data.max_prompt_tokens=1024",
+        "validation  4 prompts",
+    ]
 
 
 def test_runs_are_equal_whatever_came_before(tmp_path):
@@ -342,15 +351,87 @@ def test_runs_are_equal_whatever_came_before(tmp_path):
     assert scalars(fit(make(tmp_path, "seed_everything=1")))["policy/loss"] != first
 
 
-def test_benchmark_rows_run_the_whole_path(tmp_path):
-    folder = os.environ.get("STAPO_BENCHMARKS")
-    if folder is None:
-        pytest.skip("STAPO_BENCHMARKS names no folder with the benchmark files")
-    task = ("task=verl_parquet", f"task.path={folder}/MATH-500.parquet", "task.validation_size=4")
-    cli = fit(make(tmp_path, "data.max_new_tokens=32", task=task))
+def test_benchmark_rows_run_the_whole_path(tmp_path, benchmark_folder):
+    file = benchmark_folder / "MATH-500.parquet"
+    task = ("task=verl_parquet", f"task.path={file}", "task.validation_size=4")
+    words = ("data.max_new_tokens=32", "data.on_bad_row=skip")
+    cli = fit(make(tmp_path, *words, task=task))
     assert cli.trainer.global_step == 4
-    kept, dropped = len(cli.datamodule.stream.prompts), cli.datamodule.dropped_prompts["training"]
-    assert kept + dropped == 500 and dropped > 0
+    counts = cli.datamodule.counts["training"]
+    kept, dropped = counts.prompts, counts.too_long
+    assert kept == len(cli.datamodule.stream.prompts) and dropped > 0
+    assert kept + dropped == 496  # 4 are held out
     prompt = cli.datamodule.stream.prompts[0]
     text = cli.model.tokenizer.decode(prompt.token_ids)
-    assert text.endswith(r"Please reason step by step, and put your final answer within \boxed{}.")
+    assert text == prompt.problem.messages[0]["content"]  # rows in verl's format are as they are
+
+
+def test_gsm8k_rows_run_the_whole_path(tmp_path):
+    file = tmp_path / "gsm8k.jsonl"
+    rows = [{"question": f"{i} pens and {i} more?", "answer": f"#### {2 * i}"} for i in range(30)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = ("task=gsm8k", f"task.path={file}", "task.validation_split=null",
+            "task.validation_size=4")  # fmt: skip
+    cli = fit(make(tmp_path, "data.max_new_tokens=16", "data.max_prompt_tokens=512", task=task))
+    assert cli.trainer.global_step == 4 and cli.folder.parent.name == "stapo-gsm8k-seed0"
+    assert cli.datamodule.counts["training"].prompts == 26
+    assert scalars(cli)["reward/timeouts"] == [(1, 0.0), (3, 0.0)]
+
+
+@pytest.mark.gym
+def test_reasoning_gym_runs_the_whole_path(tmp_path):
+    task = ("task=reasoning_gym", "task.names=[chain_sum,leg_counting]", "task.train_size=40",
+            "task.validation_size=4")  # fmt: skip
+    cli = fit(make(tmp_path, "data.max_new_tokens=16", task=task))
+    assert cli.trainer.global_step == 4
+    sources = {prompt.problem.data_source for prompt in cli.datamodule.stream.prompts}
+    assert sources == {"chain_sum", "leg_counting"}
+
+
+def test_benchmarks_are_validated_on_each_by_itself(tmp_path):
+    """Two sets of other sizes and samples; what is logged as val/... is their mean."""
+    words = ("benchmark=arithmetic,verl_parquet", "benchmark.validation_size=8")
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"problem": problem.messages[0]["content"], "answer": problem.answer}
+        for problem in Arithmetic(train_size=8).train_problems().problems
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    chosen = expand(words, CONFIGS)[0]
+    benchmarks = json.loads(chosen.partition("=")[2])
+    table = benchmarks["verl_parquet"]
+    table["samples"] = 3
+    table["task"]["init_args"] |= {"path": str(file), "prompt": "problem", "answer": "answer",
+                                   "template": None}  # fmt: skip
+    cli = fit(
+        make(tmp_path, "data.benchmarks=" + json.dumps(benchmarks), "reward=math",
+             "trainer.max_epochs=1")
+    )  # fmt: skip
+    curves = scalars(cli)
+    for metric in ("accuracy", "pass_at_k", "majority_at_k", "truncated_fraction"):
+        parts = [curves[f"val/{name}/{metric}"] for name in ("arithmetic", "verl_parquet")]
+        assert all(len(part) == 2 for part in parts)
+        mean = [(a + b) / 2 for (_, a), (_, b) in zip(*parts, strict=True)]
+        assert [v for _, v in curves[f"val/{metric}"]] == pytest.approx(mean), metric
+    thirds = 3 * 8 * curves["val/verl_parquet/accuracy"][0][1]
+    assert thirds == pytest.approx(round(thirds), abs=1e-4) and thirds > 0
+    # Responses of the rollouts were judged by another reward, in workers of their own.
+    assert type(cli.datamodule.task.reward).__name__ == "Math"
+
+
+def test_a_reward_that_raises_ends_the_run_and_saves_the_response(tmp_path, monkeypatch):
+    (tmp_path / "bad_rewards.py").write_text("def bad(response, problem):\n    return 1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cli = make(tmp_path, "reward=function", "reward.path=bad_rewards.bad")
+    with pytest.raises(TrainingError, match=r"(?s)bad_rewards.py.*ZeroDivisionError"):
+        fit(cli)
+    saved = json.loads((cli.folder / "failed_response.json").read_text())
+    assert saved["problem"]["messages"][0]["content"].startswith("Compute")
+
+
+def test_components_of_a_weighted_reward_are_curves(tmp_path):
+    cli = fit(make(tmp_path, "reward=weighted", "trainer.max_epochs=1"))
+    curves = {name: values[0][1] for name, values in scalars(cli).items()}
+    assert curves["reward/terms/math"] == curves["reward/accuracy"]
+    total = curves["reward/terms/math"] + 0.1 * curves["reward/terms/format"]
+    assert curves["reward/mean"] == pytest.approx(total)

@@ -177,6 +177,7 @@ def test_ranks_that_read_other_data_are_refused_at_the_start(tmp_path):
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_weights_stay_fp32_where_passes_compute_in_bfloat16(tmp_path):
     folder = run(tmp_path, 2, "trainer.strategy.compute_dtype=bfloat16", "trainer.max_epochs=1")
     (checkpoint,) = folder.glob("checkpoints/*.ckpt")
@@ -196,6 +197,7 @@ def test_vllm_samples_from_the_shards(tmp_path):
         assert two[name] == expected, name
 
 
+@pytest.mark.slow
 def test_export_equals_the_trained_weights(uninterrupted, tmp_path):
     (checkpoint,) = (uninterrupted / "logs").glob("*/*/checkpoints/rollout-00003.ckpt")
     export(checkpoint, tmp_path / "exported")
@@ -208,6 +210,7 @@ def test_export_equals_the_trained_weights(uninterrupted, tmp_path):
         assert not torch.equal(weight, start[name])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_on_in_the_way_it_was_made(uninterrupted, tmp_path):
     result = test_resume.fit(uninterrupted, None, "ckpt_path=last")
     assert result.returncode == 2

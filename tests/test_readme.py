@@ -10,23 +10,43 @@ from pathlib import Path
 
 import pytest
 from conftest import CONFIGS
-from test_fit import fit, make
+from test_fit import fit, make, scalars
 from test_golden import CASES, check_loss
 
-from stapo_pl.overrides import expand
+from stapo_pl.overrides import EVALUATE, expand
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture
-def own_objective(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n# my_objectives.py\n(.*?)```", README, re.DOTALL)
-    assert code.count("\n") < 20
-    (tmp_path / "my_objectives.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module("my_objectives")
-    del sys.modules["my_objectives"]
+def shown(tmp_path, monkeypatch):
+    """Imports a module that the README shows."""
+    names = []
+
+    def load(name: str):
+        (code,) = re.findall(rf"```python\n# {name}.py\n(.*?)```", README, re.DOTALL)
+        assert code.count("\n") < 20
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        names.append(name)
+        return importlib.import_module(name)
+
+    yield load
+    for name in names:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def own_objective(shown):
+    return shown("my_objectives")
+
+
+def test_a_reward_of_ones_own_trains(shown, tmp_path):
+    shown("my_rewards")
+    curves = scalars(fit(make(tmp_path, "reward=function", "reward.path=my_rewards.score")))
+    accuracy, reward = (curves[f"reward/{name}"][0][1] for name in ("accuracy", "mean"))
+    assert accuracy - 0.1 < reward < accuracy
 
 
 def test_an_objective_of_ones_own_trains(own_objective, tmp_path):
@@ -57,3 +77,7 @@ def test_the_words_shown_are_understood():
     assert len(shown) > 4
     for words in shown:
         assert expand(shlex.split(words, comments=True), CONFIGS)
+    shown = re.findall(r"^    python scripts/evaluate.py (.*)$", README, re.MULTILINE)
+    assert len(shown) > 3
+    for words in shown:
+        assert expand(shlex.split(words, comments=True), CONFIGS, EVALUATE)

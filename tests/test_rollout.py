@@ -9,6 +9,7 @@ from conftest import trajectory
 from stapo_pl.errors import TrainingError
 from stapo_pl.objectives import DAPO, GRPO, DynamicSampling
 from stapo_pl.prompts import PromptStream
+from stapo_pl.rewards import Exact
 from stapo_pl.rollout import (
     balance,
     collate,
@@ -18,7 +19,7 @@ from stapo_pl.rollout import (
     overlong_punishment,
     sample_groups,
 )
-from stapo_pl.tasks import Arithmetic, Problem
+from stapo_pl.tasks import Problem
 from stapo_pl.types import Completion, Decoding, Prompt
 from stapo_pl.world import World
 
@@ -159,8 +160,11 @@ def sampled(objective, truncated: bool, length: int):
         assert len({r.seed for r in requests}) == len(requests)
         return [Completion([7] * length, [-0.1] * length, truncated) for _ in requests]
 
+    def grade(responses, problems):
+        return [Exact().score(*pair) for pair in zip(responses, problems, strict=True)]
+
     return sample_groups(
-        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), task=Arithmetic(),
+        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), grade=grade,
         objective=objective, tokenizer=WordTokenizer(), seed_key=(0,),
     )  # fmt: skip
 

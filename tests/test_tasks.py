@@ -1,78 +1,36 @@
-"""Tasks and rewards."""
+"""Generated tasks."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import sys
 
 import pytest
-from datasets import Dataset
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_tokenizer
 from stapo_pl.policy import shipped_policy
-from stapo_pl.prompts import tokenize
-from stapo_pl.rewards.boxed import last_boxed
-from stapo_pl.rewards.exact import exact_boxed
-from stapo_pl.rewards.math import math_boxed
-from stapo_pl.tasks import Arithmetic, Problem, VerlParquet
+from stapo_pl.rewards import ReasoningGymScore, Response
+from stapo_pl.tasks import Arithmetic, Problem, ReasoningGym
 
 
-@pytest.mark.parametrize(
-    "text, content",
-    [
-        (r"\boxed{59}.", "59"),
-        (r"\boxed{1} then \boxed{2}", "2"),
-        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\boxed{1} and \boxed{2", "1"),
-        (r"\boxed{}", ""),
-        ("no box", None),
-        (r"\boxed{never closed", None),
-        (r"\boxed{\boxed{3}}", "3"),
-        (r"} \boxed{4} {", "4"),
-        (r"\boxed{" * 30_000, None),
-    ],
-)
-def test_last_boxed(text, content):
-    assert last_boxed(text) == content
-
-
-def test_exact_boxed():
-    assert exact_boxed(r"so \boxed{59}.", "59").reward == 1.0
-    assert not exact_boxed(r"so \boxed{59.0}", "59").correct
-    assert exact_boxed("59", "59").extracted is None
-
-
-@pytest.mark.parametrize(
-    "response, answer, correct",
-    [
-        (r"\boxed{\frac{1}{2}}", "0.5", True),
-        (r"\boxed{204}", r"\boxed{204}", True),
-        (r"\boxed{\left(3,\frac{\pi}{2}\right)}", r"\left( 3, \frac{\pi}{2} \right)", True),
-        (r"\boxed{205}", "204", False),
-        (r"\boxed{\frac{1}{}", "204", False),
-        ("204", "204", False),
-    ],
-)
-def test_math_boxed(response, answer, correct):
-    assert math_boxed(response, answer).correct is correct
+def questions(problems: list[Problem]) -> set[str]:
+    return {problem.messages[-1]["content"] for problem in problems}
 
 
 def test_arithmetic_sets_are_deterministic_and_disjoint():
     task, again = Arithmetic(), Arithmetic()
     train, validation = task.train_problems(), task.validation_problems()
     assert train == again.train_problems() and validation == again.validation_problems()
-    assert len(train) == 16384 and len(validation) == 256
-    questions = [{p.messages[0]["content"] for p in problems} for problems in (train, validation)]
-    assert not questions[0] & questions[1]
+    assert len(train.problems) == 16384 and len(validation.problems) == 256
+    assert not questions(train.problems) & questions(validation.problems)
 
 
 def test_arithmetic_answers_are_right():
     task = Arithmetic(train_size=500)
-    for problem in task.train_problems():
+    for problem in task.train_problems().problems:
         expression = problem.messages[0]["content"].removeprefix("Compute ").removesuffix(".")
         assert eval(expression) == int(problem.answer)
-        assert task.score(rf"... \boxed{{{problem.answer}}}.", problem).correct
+        assert task.reward.score(Response(rf"... \boxed{{{problem.answer}}}."), problem).correct
 
 
 def test_shipped_tokenizer_encodes_any_text_and_keeps_digits_apart():
@@ -88,19 +46,6 @@ def test_shipped_policy_is_small():
     assert size <= 4 * 2**20
 
 
-def test_long_prompts_are_an_error_or_dropped_and_counted():
-    tokenizer = load_tokenizer(str(shipped_policy()))
-    problems = [Problem([{"role": "user", "content": "1" * n}], "1") for n in (3, 30, 5)]
-    with pytest.raises(
-        ConfigError, match=r"1 of 3 training prompts are longer .*max_prompt_tokens=10"
-    ):
-        tokenize(problems, tokenizer, 10, "error", "training")
-    prompts, dropped = tokenize(problems, tokenizer, 10, "drop", "training")
-    assert dropped == 1 and [len(p.token_ids) for p in prompts] == [3, 5]
-    with pytest.raises(ConfigError, match="no training prompt"):
-        tokenize(problems, tokenizer, 1, "drop", "training")
-
-
 def verl_row(content: str, answer: str) -> dict:
     return {
         "prompt": [{"role": "user", "content": content}],
@@ -109,41 +54,87 @@ def verl_row(content: str, answer: str) -> dict:
     }
 
 
-def test_verl_rows(tmp_path):
-    file = tmp_path / "rows.parquet"
-    Dataset.from_list([verl_row("1+1?", "2"), verl_row(r"Box it: \boxed{}", "3")]).to_parquet(file)
-    task = VerlParquet(str(file), validation_size=1)
-    first, second = task.train_problems()
-    assert first.messages[0]["content"].endswith(r"put your final answer within \boxed{}.")
-    assert second.messages[0]["content"] == r"Box it: \boxed{}"
-    assert first.data_source == "made" and len(task.validation_problems()) == 1
-    assert task.score(r"\boxed{2}", first).correct
+@pytest.fixture
+def gym():
+    def make(*names: str, train_size: int = 40, validation_size: int = 10, **kwargs):
+        return ReasoningGym(list(names), train_size, validation_size, **kwargs)
+
+    return make
 
 
-def test_verl_rows_must_be_there(tmp_path):
-    with pytest.raises(ConfigError, match="no such file"):
-        VerlParquet(str(tmp_path / "none.parquet"))
-    file = tmp_path / "rows.parquet"
-    Dataset.from_list([{"question": "1+1?"}]).to_parquet(file)
-    with pytest.raises(ConfigError, match="column prompt is missing; it has question"):
-        VerlParquet(str(file)).train_problems()
+@pytest.mark.gym
+def test_reasoning_gym_takes_turns_and_is_deterministic(gym):
+    sets = [gym("chain_sum", "leg_counting", seed=seed).train_problems() for seed in (0, 0, 1)]
+    assert sets[0] == sets[1] and not questions(sets[0].problems) & questions(sets[2].problems)
+    problems = sets[0].problems
+    assert [p.data_source for p in problems[:4]] == ["chain_sum", "leg_counting"] * 2
+    assert [p.extra["source_dataset"] for p in problems[:2]] == ["chain_sum", "leg_counting"]
+    assert all(p.messages[0]["content"].endswith(r"within \boxed{}.") for p in problems)
+    assert len(problems) == 40 and problems[0].place.startswith("chain_sum, entry 0 of seed")
 
 
-@pytest.mark.parametrize("broken", [{"prompt": "1+1?"}, {"reward_model": {"style": "rule"}}])
-def test_a_broken_verl_row_is_named(tmp_path, broken):
-    file = tmp_path / "rows.parquet"
-    Dataset.from_list([verl_row("1+1?", "2") | broken]).to_parquet(file)
-    with pytest.raises(ConfigError, match="row 0: expected prompt as chat messages"):
-        VerlParquet(str(file)).train_problems()
-    file.write_text("no parquet")
-    with pytest.raises(ConfigError, match="not a parquet file"):
-        VerlParquet(str(file)).train_problems()
+@pytest.mark.gym
+def test_reasoning_gym_trains_on_no_validation_question(gym):
+    """Of the hundred sums of two digits, many are in both draws."""
+    config = {"chain_sum": dict(min_terms=2, max_terms=2, min_digits=1, max_digits=1)}
+    task = gym("chain_sum", train_size=300, validation_size=60, config=config)
+    train, validation = task.train_problems(), task.validation_problems()
+    assert not questions(train.problems) & questions(validation.problems)
+    assert len(validation.problems) == 60 and 0 < train.filtered < 300
+    assert len(train.problems) + train.filtered == 300
 
 
-def test_benchmark_rows():
-    folder = os.environ.get("STAPO_BENCHMARKS")
-    if folder is None:
-        pytest.skip("STAPO_BENCHMARKS names no folder with the benchmark files")
-    problems = VerlParquet(str(Path(folder) / "MATH-500.parquet")).train_problems()
-    assert len(problems) == 500
-    assert all(math_boxed(rf"\boxed{{{p.answer}}}", p.answer).correct for p in problems[:20])
+@pytest.mark.gym
+def test_reasoning_gym_scores_by_the_tasks_own_rule(gym):
+    task = gym("countdown", "chain_sum")
+    countdown, chain_sum = task.train_problems().problems[:2]
+    right = task.reward.score(Response(rf"So \boxed{{ ({countdown.answer}) }}."), countdown)
+    assert right.correct and right.reward == 1.0  # another text than the answer's
+    near = task.reward.score(Response(r"\boxed{1 + 1}"), countdown)
+    assert not near.correct and 0 < near.reward < 1
+    answer = rf"\boxed{{1}} \boxed{{{chain_sum.answer}}}"
+    assert task.reward.score(Response(answer), chain_sum).correct
+    legs = gym("leg_counting").train_problems().problems[0]
+    assert task.reward.score(Response(rf"\boxed{{ {legs.answer} }}"), legs).correct
+    unboxed = task.reward.score(Response(chain_sum.answer), chain_sum)
+    assert (unboxed.reward, unboxed.extracted) == (0.0, None)
+
+
+@pytest.mark.gym
+def test_what_a_reasoning_gym_task_cannot_read_is_wrong(gym, monkeypatch):
+    import reasoning_gym
+
+    def refuse(answer, entry):
+        raise IndexError
+
+    monkeypatch.setattr(reasoning_gym, "get_score_answer_fn", lambda name: refuse)
+    problem = Problem([], "1", extra={"source_dataset": "chain_sum"})
+    verdict = ReasoningGymScore().score(Response(r"\boxed{1}"), problem)
+    assert not verdict.correct and verdict.reason == "chain_sum cannot read it: IndexError"
+
+
+@pytest.mark.gym
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"names": ["chain_sums"]}, "has no task chain_sums; the nearest are chain_sum"),
+        ({"names": ["composite"]}, "has no task composite"),
+        ({"names": []}, "task.names is empty"),
+        ({"names": ["chain_sum"], "config": {"countdown": {}}}, "countdown: not in task.names"),
+        (
+            {"names": ["chain_sum"], "config": {"chain_sum": {"no": 1}}},
+            "task.config.chain_sum=.*no",
+        ),
+        ({"names": ["chain_sum"], "train_size": 0}, "train_size must be at least 1"),
+        ({"names": ["chain_sum"], "template": "box it"}, "expected {problem}"),
+    ],
+)
+def test_reasoning_gym_settings_are_checked(gym, kwargs, message):
+    with pytest.raises(ConfigError, match=message):
+        ReasoningGym(**kwargs)
+
+
+def test_a_missing_reasoning_gym_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[reasoning_gym\]"'):
+        ReasoningGym(["chain_sum"])

@@ -9,5 +9,7 @@ from stapo_pl.tasks import Arithmetic
 
 class Uneven(Arithmetic):
     def train_problems(self):
-        problems = super().train_problems()
-        return problems[1:] if os.environ.get("LOCAL_RANK") == "1" else problems
+        found = super().train_problems()
+        if os.environ.get("LOCAL_RANK") == "1":
+            found.problems.pop(0)
+        return found

@@ -9,8 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-# Seconds between lines where the output is a file, not a terminal.
-_FILE_INTERVAL = 10.0
+from stapo_pl.progress import progress_bar
 
 
 class RunProgress(ProgressBar):
@@ -38,13 +37,10 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._enabled:
-            self._bar = tqdm(
+            self._bar = progress_bar(
                 total=trainer.max_epochs * trainer.datamodule.sizes.steps_per_rollout,
                 initial=trainer.global_step,
                 unit="step",
-                dynamic_ncols=True,
-                smoothing=0,
-                mininterval=0.1 if sys.stderr.isatty() else _FILE_INTERVAL,
                 desc="start",
             )
 

@@ -11,7 +11,7 @@ import lightning as L
 from stapo_pl.errors import TrainingError
 from stapo_pl.types import MicroBatch
 
-_VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k")
+_VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k", "val/majority_at_k")
 _EVERY_STEP = ("policy/entropy", "policy/grad_norm", "policy/silenced_fraction")
 _EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
@@ -44,7 +44,11 @@ class RunSummary(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
-        self._print(trainer, trainer.datamodule.describe())
+        text = trainer.datamodule.describe()
+        self._print(trainer, text)
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "add_text"):
+                logger.experiment.add_text("data", f"```\n{text}\n```")
         if trainer.global_step == 0:
             _validate(trainer)
 

@@ -2,20 +2,89 @@ r"""Mathematical equality of the last `\boxed{...}`."""
 
 from __future__ import annotations
 
-from math_verify import parse, verify
+import logging
+from collections.abc import Callable
+from itertools import product
+from typing import Any
 
-from stapo_pl.rewards.base import Score
+from stapo_pl.problems import Problem
+from stapo_pl.rewards.base import Response, Reward, Score
 from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.rewards.notation import rewrite
+from stapo_pl.rewards.numeric import read_based, read_number, same_number
+
+# Longer answers are no answers, and take math-verify minutes.
+_MAX_CHARACTERS = 2000
 
 
-def math_boxed(response: str, answer: str) -> Score:
-    r"""Reward 1 if the last `\boxed{...}` equals the answer by math-verify, else 0."""
-    extracted = last_boxed(response)
-    correct = extracted is not None and _equal(extracted, last_boxed(answer) or answer)
-    return Score(reward=float(correct), correct=correct, extracted=extracted)
+class Math(Reward):
+    r"""1 if the last `\boxed{...}` equals the answer by math-verify, else 0.
+
+    The answer may itself stand in a `\boxed{...}`. Some notation is written otherwise first
+    (`notation.py`); text that math-verify still cannot read is wrong, unless it is the answer's
+    own. Where both are plain numbers, with a unit or not, they are compared as such: math-verify
+    reads `1e-3` as e - 3, and takes small numbers for equal. Nor does it read the base of `2516_8`,
+    which may be left out, but not be another one.
+    """
+
+    def prepare(self) -> None:
+        import math_verify  # heavy, and only needed where answers are judged
+
+        # It warns that its own limits are off: a Grader's hold, in any thread.
+        logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)
+        _equal(r"\frac{1}{2}", "0.5")
+
+    def score(self, response: Response, problem: Problem) -> Score:
+        extracted = last_boxed(response.text)
+        if extracted is None:
+            return Score(0.0, False, None, r"no \boxed{}")
+        if len(extracted) > _MAX_CHARACTERS:
+            reason = f"an answer of {len(extracted)} characters, over {_MAX_CHARACTERS}"
+            return Score(0.0, False, extracted[:_MAX_CHARACTERS], reason)
+        answer = last_boxed(problem.answer) or problem.answer
+        given, answer = rewrite(extracted), rewrite(answer)
+        if given == answer:
+            return Score(1.0, True, extracted, "the same text")
+        based, gold_based = read_based(given), read_based(answer)
+        number, gold = read_number(given), read_number(answer)
+        if number is not None and gold is not None:
+            correct = same_number(number, gold)
+        elif based is not None and gold_based is not None and gold_based[1] is not None:
+            correct = based in (gold_based, (gold_based[0], None))
+        else:
+            correct = _equal(given, answer)
+        return Score(float(correct), correct, extracted, "equal" if correct else "not equal")
 
 
 def _equal(extracted: str, answer: str) -> bool:
-    # Each side is put into a box of its own, so that both are read by the same rules.
-    gold, given = (parse(rf"\boxed{{{text}}}") for text in (answer, extracted))
-    return bool(verify(gold, given))
+    from math_verify import verify
+
+    return any(
+        _tried(lambda pair=pair: verify(*pair, timeout_seconds=None, raise_on_error=True), False)
+        for pair in product(_readings(answer), _readings(extracted))
+    )
+
+
+def _readings(text: str) -> list:
+    """What math-verify takes the text for.
+
+    Each side stands in a box, to be read by one rule: as LaTeX and no more, or the last number in
+    what is none would be the answer.
+    """
+    from math_verify import LatexExtractionConfig, parse
+
+    box, rule = rf"\boxed{{{text}}}", [LatexExtractionConfig()]
+    return _tried(lambda: parse(box, rule, parsing_timeout=None, raise_on_error=True), [])
+
+
+def _tried(judge: Callable[[], Any], otherwise: Any) -> Any:
+    """What a model writes may break a computer algebra system in any way: then it is wrong.
+
+    Running out of memory is not the answer's being wrong, and passes through.
+    """
+    try:
+        return judge()
+    except MemoryError:
+        raise
+    except Exception:
+        return otherwise

@@ -1,7 +1,10 @@
 """One file a task: its problems, and the reward that judges them."""
 
+from stapo_pl.problems import Problem
 from stapo_pl.tasks.arithmetic import Arithmetic
-from stapo_pl.tasks.base import Problem, Task
-from stapo_pl.tasks.verl_parquet import VerlParquet
+from stapo_pl.tasks.base import Task
+from stapo_pl.tasks.benchmark import Benchmark
+from stapo_pl.tasks.dataset import Dataset
+from stapo_pl.tasks.reasoning_gym import ReasoningGym
 
-__all__ = ["Arithmetic", "Problem", "Task", "VerlParquet"]
+__all__ = ["Arithmetic", "Benchmark", "Dataset", "Problem", "ReasoningGym", "Task"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.rewards.base import Score
-from stapo_pl.rewards.exact import exact_boxed
-from stapo_pl.tasks.base import Problem, Task
+from stapo_pl.problems import Problem, ProblemSet
+from stapo_pl.rewards import Exact, Reward
+from stapo_pl.tasks.base import Task
 
 # One expression in eight is for validation; a hash of it decides, so the sets cannot meet.
 _VALIDATION_SHARE = 8
@@ -64,10 +64,18 @@ class Arithmetic(Task):
         train_size: number of training problems.
         validation_size: number of validation problems; no expression is in both sets.
         seed: of the generator. The default gives the sets that the shipped policy was made for.
+        reward: judges the answers; None is an exact match.
     """
 
+    name = "arithmetic"
+
     def __init__(
-        self, steps: int = 3, train_size: int = 16384, validation_size: int = 256, seed: int = 0
+        self,
+        steps: int = 3,
+        train_size: int = 16384,
+        validation_size: int = 256,
+        seed: int = 0,
+        reward: Reward | None = None,
     ) -> None:
         for name, value in (
             ("steps", steps),
@@ -78,19 +86,20 @@ class Arithmetic(Task):
                 raise ConfigError(f"task.{name} must be at least 1, got {value}")
         self.steps, self.seed = steps, seed
         self.train_size, self.validation_size = train_size, validation_size
+        self.reward = reward or Exact()
 
-    def train_problems(self) -> list[Problem]:
+    def train_problems(self) -> ProblemSet:
         return self._problems(self.train_size, validation=False)
 
-    def validation_problems(self) -> list[Problem]:
+    def validation_problems(self) -> ProblemSet:
         return self._problems(self.validation_size, validation=True)
 
-    def score(self, response: str, problem: Problem) -> Score:
-        return exact_boxed(response, problem.answer)
-
-    def _problems(self, size: int, validation: bool) -> list[Problem]:
+    def _problems(self, size: int, validation: bool) -> ProblemSet:
         stream = expressions(random.Random(self.seed), self.steps)
-        return [
-            Problem([{"role": "user", "content": e.question}], str(e.answer), "arithmetic")
-            for e in islice((e for e in stream if e.is_validation is validation), size)
-        ]
+        chosen = islice((e for e in stream if e.is_validation is validation), size)
+        return ProblemSet(
+            [
+                Problem([{"role": "user", "content": e.question}], str(e.answer), self.name)
+                for e in chosen
+            ]
+        )

@@ -1,0 +1,35 @@
+"""Whether a response has the form that was asked for."""
+
+from __future__ import annotations
+
+import re
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.problems import Problem
+from stapo_pl.rewards.base import Response, Reward, Score
+
+
+class Format(Reward):
+    r"""1 if the whole response matches a regular expression, else 0.
+
+    Not `bounded`: matching a pattern such as `(a+)+b` can take for ever.
+
+    Args:
+        pattern: as `re.fullmatch` takes it; `.` also matches the end of a line. The default is
+            reasoning that is followed by a `\boxed{...}`.
+
+    Raises:
+        ConfigError: the pattern is no regular expression.
+    """
+
+    def __init__(self, pattern: str = r".+\\boxed\{.+\}.*") -> None:
+        try:
+            self.pattern = re.compile(pattern, re.DOTALL)
+        except re.error as error:
+            raise ConfigError(
+                f"pattern={pattern!r}: {error}; expected a regular expression of Python's re"
+            ) from error
+
+    def score(self, response: Response, problem: Problem) -> Score:
+        correct = self.pattern.fullmatch(response.text) is not None
+        return Score(float(correct), correct, None, "matches" if correct else "does not match")

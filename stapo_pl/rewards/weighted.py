@@ -1,0 +1,74 @@
+"""A sum of rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.problems import Problem
+from stapo_pl.rewards.base import Response, Reward, Score
+
+
+@dataclass
+class Term:
+    """One reward of a sum."""
+
+    weight: float
+    """What it is multiplied by; below 0 it is a punishment."""
+    reward: Reward
+
+
+class Weighted(Reward):
+    """The weighted sum of rewards, each of which is also a component of the score.
+
+    Whether a response is correct, the answer that was found and the reason are those of the first
+    term: the others shape the reward, and do not say what is right.
+
+    Args:
+        terms: name and term; the names are those of the components.
+
+    Raises:
+        ConfigError: there are no terms.
+
+    Example:
+        >>> from stapo_pl.rewards import Exact, Length
+        >>> reward = Weighted({"exact": Term(1, Exact()), "length": Term(0.5, Length(10, 20))})
+        >>> reward.score(Response(r"\\boxed{4}", tokens=15), Problem([], "4")).reward
+        0.75
+    """
+
+    def __init__(self, terms: dict[str, Term]) -> None:
+        if not terms:
+            raise ConfigError("terms is empty: expected at least one name with weight and reward")
+        self.terms = terms
+        self.bounded = all(term.reward.bounded for term in terms.values())
+        self.worst, self.best = (
+            sum(term.weight * parts[name] for name, term in terms.items())
+            for parts in (self.worst_components, self._components(best=True))
+        )
+
+    @property
+    def worst_components(self) -> dict[str, float]:
+        return self._components(best=False)
+
+    def _components(self, best: bool) -> dict[str, float]:
+        """That make the sum the best, or the worst: of what is punished, the most is the worst."""
+        return {
+            name: term.reward.best if best == (term.weight > 0) else term.reward.worst
+            for name, term in self.terms.items()
+        }
+
+    def prepare(self) -> None:
+        for term in self.terms.values():
+            term.reward.prepare()
+
+    def score(self, response: Response, problem: Problem) -> Score:
+        scores = {name: term.reward.score(response, problem) for name, term in self.terms.items()}
+        first = next(iter(scores.values()))
+        return Score(
+            reward=sum(term.weight * scores[name].reward for name, term in self.terms.items()),
+            correct=first.correct,
+            extracted=first.extracted,
+            reason=first.reason,
+            components={name: score.reward for name, score in scores.items()},
+        )

@@ -1,0 +1,198 @@
+"""Problems from a table: a file, or a dataset of the hub."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.problems import Problem, ProblemSet
+from stapo_pl.progress import progress_bar
+from stapo_pl.rewards import Math, Reward
+from stapo_pl.tasks.base import Task
+from stapo_pl.tasks.rows import MissingColumn, RowReader, value_at
+from stapo_pl.tasks.tables import BadRow, Table, find_table
+from stapo_pl.world import World
+
+# Seconds from which reading shows its progress.
+_LONG = 3.0
+
+
+class Dataset(Task):
+    r"""Problems with checkable answers, one a row.
+
+    Rows with the columns `prompt` (chat messages) and `reward_model` are read as verl does, where
+    they have no columns of the names that are set: the answer is `reward_model.ground_truth`. Their
+    `data_source` and `extra_info` are kept. A column `a.b` is b inside a, `a.0` the first of the
+    list a.
+
+    Validation reads `validation_path`, or `validation_split` of a dataset of the hub, where one is
+    given. Otherwise the first `validation_size` different problems of `path` are held out: training
+    has the rest of them, without copies of those held out, which count as filtered.
+
+    Args:
+        path: a .parquet, .jsonl or .json (list of objects) file; a folder, which stands for the
+            file in it that is called `name`, whatever case and punctuation; or the name of a
+            dataset of the hub, owner/name, or a folder that it was copied to.
+        subset: the configuration of a dataset of the hub.
+        split: likewise; files have none.
+        name: for curves and files; None is that of the file or dataset.
+        prompt: the column of the problem, text or chat messages.
+        answer: the column of the answer, text.
+        pattern: a regular expression whose first group is the problem in the text of that column;
+            None takes all of it. Text that it is not found in is a bad row.
+        template: what is asked, with `{problem}` in it; None asks the problem as it is, as does a
+            problem that asks for a \boxed{} answer where the template would.
+        system: a system message before messages that have none.
+        filter: columns, and the value or list of values that a row must have there.
+        reward: judges the answers; None is mathematical equality.
+        validation_path: as `path`, of validation.
+        validation_split: as `split`, of validation; None is `split`, and files have none.
+        validation_size: number of validation problems; None takes all.
+
+    Raises:
+        ConfigError: a setting is wrong, or there is no such file.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        subset: str | None = None,
+        split: str = "train",
+        name: str | None = None,
+        prompt: str = "problem",
+        answer: str = "answer",
+        pattern: str | None = None,
+        template: str | None = None,
+        system: str | None = None,
+        filter: dict[str, Any] | None = None,
+        reward: Reward | None = None,
+        validation_path: str | None = None,
+        validation_split: str | None = None,
+        validation_size: int | None = 64,
+    ) -> None:
+        if validation_size is not None and validation_size < 1:
+            raise ConfigError(
+                f"task.validation_size must be at least 1 or null, got {validation_size}"
+            )
+        if template is not None and "{problem}" not in template:
+            raise ConfigError(f"task.template={template}: expected {{problem}} in it")
+        self.table = find_table("task.path", path, name, subset, split)
+        self.name = name or (self.table.file.stem if self.table.file else Path(path).name)
+        self.reader = RowReader(self.name, prompt, answer, _compiled(pattern), template, system)
+        self.filter = {
+            column: value if isinstance(value, list) else [value]
+            for column, value in (filter or {}).items()
+        }
+        self.reward = reward or Math()
+        self.validation_size = validation_size
+        self.validation_table: Table | None = None
+        if validation_path is not None:
+            self.validation_table = find_table(
+                "task.validation_path", validation_path, name, None, validation_split or split
+            )
+        elif validation_split is not None and self.table.file is None:
+            self.validation_table = find_table("task.path", path, name, subset, validation_split)
+
+    def train_problems(self) -> ProblemSet:
+        if self.validation_table is not None:
+            return _collect(self._outcomes(self.table))
+        if self.validation_size is None:
+            raise self._nothing_left("null")
+        outcomes = self._outcomes(self.table)
+        first = _collect(outcomes, self.validation_size, distinct=True)
+        held_out = {problem.key for problem in first.problems}
+        rest = _collect(outcomes)
+        problems = [problem for problem in rest.problems if problem.key not in held_out]
+        if not problems and not first.bad_rows and not rest.bad_rows:
+            raise self._nothing_left(self.validation_size)
+        copies = len(rest.problems) - len(problems)
+        return ProblemSet(problems, rest.bad_rows, rest.filtered + copies)
+
+    def validation_problems(self) -> ProblemSet:
+        if self.validation_table is not None:
+            return _collect(self._outcomes(self.validation_table), self.validation_size)
+        held_out = self.validation_size is not None
+        return _collect(self._outcomes(self.table), self.validation_size, distinct=held_out)
+
+    def _outcomes(self, table: Table) -> Iterator[Problem | str | None]:
+        """What becomes of each row: a problem, why it is none, or None if it is filtered out."""
+        missing, columns = Counter[str](), dict[str, None]()
+        objects = filtered = 0
+        elsewhere: set[str] = set()
+        rows = progress_bar(
+            iterable=table.rows(),
+            desc=f"read {table.source}",
+            unit=" rows",
+            delay=_LONG,
+            leave=False,
+            disable=World().rank > 0,
+        )
+        for number, row in rows:
+            place = f"{table.source}, row {number}"
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                if not isinstance(row, dict):
+                    raise BadRow(f"expected an object, got {type(row).__name__}")
+                objects += 1
+                if self._is_filtered(row):
+                    filtered += 1
+                    elsewhere |= row.keys()
+                    yield None
+                else:
+                    yield self.reader.read(row, place)
+            except BadRow as reason:
+                if isinstance(reason, MissingColumn):
+                    missing[reason.column] += 1
+                    columns |= dict.fromkeys(row)
+                yield f"{place}: {reason}"
+        for column, count in missing.items():
+            if count == objects - filtered and column not in elsewhere:
+                raise ConfigError(
+                    f"{table.source}: no row has the column {column}; there are "
+                    f"{', '.join(columns)}: set task.prompt, task.answer and task.filter to these"
+                )
+
+    def _is_filtered(self, row: dict[str, Any]) -> bool:
+        return any(value_at(row, column) not in values for column, values in self.filter.items())
+
+    def _nothing_left(self, size: int | str) -> ConfigError:
+        return ConfigError(
+            f"task.validation_size={size} holds out all problems of {self.table.source}, so that "
+            "none is left to train on: set a lower number, or give task.validation_path (a file "
+            "has no splits)"
+        )
+
+
+def _collect(
+    outcomes: Iterator[Problem | str | None], size: int | None = None, distinct: bool = False
+) -> ProblemSet:
+    """Reads on until `size` problems are found; if `distinct`, each but once."""
+    found, keys = ProblemSet([]), set()
+    for outcome in outcomes:
+        if outcome is None or (isinstance(outcome, Problem) and distinct and outcome.key in keys):
+            found.filtered += 1
+        elif isinstance(outcome, str):
+            found.bad_rows.append(outcome)
+        else:
+            found.problems.append(outcome)
+            keys.add(outcome.key)
+            if len(found.problems) == size:
+                break
+    return found
+
+
+def _compiled(pattern: str | None) -> re.Pattern | None:
+    if pattern is None:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"task.pattern={pattern}: no regular expression ({error})") from error
+    if compiled.groups == 0:
+        raise ConfigError(f"task.pattern={pattern}: expected a group, (...), that is the problem")
+    return compiled

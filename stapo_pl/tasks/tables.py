@@ -1,0 +1,161 @@
+"""From a file, a folder or a name of the hub to numbered rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stapo_pl.errors import ConfigError
+
+Rows = Iterator[tuple[int, Any]]
+_SUFFIXES = (".parquet", ".jsonl", ".json")
+# In every dataset's folder on the hub, and so in copies by git or `hf download`.
+_MARK_OF_HUB = ".gitattributes"
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+class BadRow(ValueError):
+    """Why a row is no problem."""
+
+
+@dataclass
+class Table:
+    """Rows that can be read again and again."""
+
+    source: str
+    """A file; or the name of a dataset of the hub, or a folder with a copy of one."""
+    file: Path | None
+    """None if it is no file."""
+    subset: str | None = None
+    """Of a dataset of the hub."""
+    split: str = "train"
+    """Likewise."""
+
+    def rows(self) -> Rows:
+        """The rows in their order, each with its number; a row that cannot be read is a `BadRow`.
+
+        Rows count from 1, so that the number of a row of a JSONL file is that of its line.
+
+        Raises:
+            ConfigError: the file or dataset as a whole cannot be read.
+        """
+        if self.file is None:
+            return _hub(self.source, self.subset, self.split)
+        return {".parquet": _parquet, ".jsonl": _jsonl, ".json": _json}[self.file.suffix](self.file)
+
+
+def find_table(setting: str, path: str, name: str | None, subset: str | None, split: str) -> Table:
+    """The table that a path means.
+
+    That of a folder is its file called `name`. A folder without one, that was copied from the hub,
+    is read as the dataset that it is there.
+
+    Args:
+        setting: what the user calls the path, for errors.
+
+    Raises:
+        ConfigError: there is none, or it has another format.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        found = _file_of_folder(f"{setting}={path}", file, name)
+        if found is None:
+            return Table(str(file), None, subset, split)
+        file = found
+    elif not file.exists() and _HUB_NAME.fullmatch(path) and file.suffix not in _SUFFIXES:
+        return Table(path, None, subset, split)
+    if not file.is_file():
+        raise ConfigError(
+            f"{setting}={path}: no such file; give a .parquet, .jsonl or .json file, a folder of "
+            "such files, or the name of a dataset of the hub, owner/name"
+        )
+    if file.suffix not in _SUFFIXES:
+        raise ConfigError(f"{setting}={path}: expected a .parquet, .jsonl or .json file")
+    return Table(str(file), file)
+
+
+def _file_of_folder(setting: str, folder: Path, name: str | None) -> Path | None:
+    """None if it is a copy of a dataset of the hub."""
+    files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    found = [file for file in files if name and _plain(file.stem) == _plain(name)]
+    if len(found) == 1:
+        return found[0]
+    if not found and (folder / _MARK_OF_HUB).exists():
+        return None
+    there = ", ".join(file.name for file in files) or "no .parquet, .jsonl or .json file"
+    problem = f"has {len(found)} files" if found else "has no file"
+    raise ConfigError(
+        f"{setting}: the folder {problem} called task.name={name or 'null'}, whatever case and "
+        f"punctuation; there is {there}"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _parquet(file: Path) -> Rows:
+    from datasets import Dataset, disable_progress_bars  # heavy, and only needed here
+
+    disable_progress_bars()
+    try:
+        table = Dataset.from_parquet(str(file), keep_in_memory=True)
+    except Exception as error:  # the file is the user's and may be anything
+        raise ConfigError(f"{file}: no parquet file that can be read ({_reason(error)})") from error
+    return _rows_of(table)
+
+
+def _hub(name: str, subset: str | None, split: str) -> Rows:
+    import datasets  # heavy, and only needed here
+
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(name, subset, split=split)
+    except Exception as error:  # network, hub and dataset are the world's and may fail in any way
+        raise ConfigError(
+            f"{name}: this dataset cannot be loaded with task.subset={subset or 'null'} "
+            f"and split {split} ({_reason(error)}); check names and network, or give the path of a "
+            "local .parquet, .jsonl or .json file"
+        ) from error
+    return _rows_of(table)
+
+
+def _reason(error: Exception) -> str:
+    # `datasets` wraps what went wrong in its own words.
+    first = error.__cause__ or error
+    return f"{type(first).__name__}: {str(first).strip().partition(chr(10))[0]}"
+
+
+def _rows_of(table: Any) -> Rows:
+    # Row by row, `datasets` takes ten times as long.
+    batches = table.with_format("arrow").iter(batch_size=4096)
+    return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+
+
+def _jsonl(file: Path) -> Rows:
+    # Not by `datasets`: where one row has another type than those before it, it gives up the whole
+    # file and names no row.
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, _parse(line)
+
+
+def _json(file: Path) -> Rows:
+    rows = _parse(file.read_bytes())
+    if isinstance(rows, BadRow):
+        raise ConfigError(f"{file}: {rows}")
+    if not isinstance(rows, list):
+        raise ConfigError(f"{file}: expected a list of objects; one object a line is .jsonl")
+    return enumerate(rows, 1)
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return BadRow(f"no JSON ({error})")
