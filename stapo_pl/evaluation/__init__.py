@@ -1,0 +1,1 @@
+"""Measures a policy on benchmarks: samples, keeps every completion, grades, reports."""

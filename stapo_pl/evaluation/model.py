@@ -1,0 +1,108 @@
+"""A model that is only sampled from: an engine with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from stapo_pl.errors import ConfigError
+from stapo_pl.loading import load_config, load_tokenizer, loaded, local_path
+from stapo_pl.samplers import Sampler
+from stapo_pl.streaming import meta_parameters
+from stapo_pl.types import Completion, Decoding, Request
+
+
+class SampledModel:
+    """The model of a folder or hub name, behind a sampler that is built when it is first needed.
+
+    Args:
+        path: folder or hub name.
+        key: the setting that names it, for errors.
+        engine: what samples.
+        device: where.
+        max_new_tokens: of the longest response; prompts may have what positions are left.
+        limit: the setting of it, for errors.
+
+    Raises:
+        ConfigError: there is no such model or tokenizer, or it has too few positions.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        key: str,
+        engine: Sampler,
+        device: torch.device,
+        max_new_tokens: int,
+        limit: str,
+    ) -> None:
+        self.path, self.key, self.engine, self.device = path, key, engine, device
+        self.config, self.tokenizer = load_config(path, key), load_tokenizer(path, key)
+        positions = self.config.get_text_config().max_position_embeddings
+        if max_new_tokens >= positions:
+            raise ConfigError(
+                f"{limit}={max_new_tokens} leaves no room for a prompt: {key}={path} has "
+                f"{positions} positions"
+            )
+        self.max_prompt_tokens = positions - max_new_tokens
+        self.max_new_tokens = max_new_tokens
+        self.longest_prompt = 0
+        """Tokens of the longest prompt that it will be asked; to be set before the first call."""
+        self._is_built = False
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What its completions depend on, besides what it is asked and the decoding."""
+        return {
+            "model": self.path,
+            "files of the model": self._fingerprint(),
+            "sampler": type(self.engine).__name__,
+            "type of the sampler's weights": getattr(self.engine, "dtype", None),
+            "max_new_tokens": self.max_new_tokens,
+        }
+
+    def _fingerprint(self) -> str:
+        """Changes with the files of a folder; of a hub name, the revision that was loaded."""
+        folder = Path(local_path(self.path))
+        if folder.is_dir():
+            files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json"))
+            return " ".join(f"{f.name}:{f.stat().st_size}:{f.stat().st_mtime_ns}" for f in files)
+        return f"{self.path}@{self.config._commit_hash}"
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        decoding: Decoding,
+        progress: Callable[[int, int], None],
+    ) -> list[Completion]:
+        """One completion a request; the first call builds the engine and loads the weights.
+
+        Raises:
+            ConfigError: the engine or the weights cannot be loaded.
+        """
+        if not self._is_built:
+            max_tokens = self.longest_prompt + self.max_new_tokens
+            self.engine.build(self.config, self.tokenizer, self.device, max_tokens)
+            model = loaded(
+                self.key,
+                self.path,
+                "model",
+                lambda path: AutoModelForCausalLM.from_pretrained(path, dtype="auto"),
+            )
+            self.engine.load_weights((n, p.detach()) for n, p in model.named_parameters())
+            self._is_built = True
+        return self.engine.generate(requests, decoding, progress)
+
+    def close(self) -> None:
+        if self._is_built:
+            self.engine.close()
+
+
+def count_parameters(config: PreTrainedConfig) -> int:
+    """Parameters of a model, without making it."""
+    with meta_parameters():
+        return AutoModelForCausalLM.from_config(config).num_parameters()

@@ -1,0 +1,127 @@
+"""From scores to figures, and from figures to tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from stapo_pl.estimators import bootstrap_interval, majority_at_k, pass_at_k
+from stapo_pl.evaluation.decoding import Nucleus
+from stapo_pl.evaluation.paper import reported
+from stapo_pl.overrides import PAPER_BENCHMARKS
+from stapo_pl.rewards.base import Response, Score
+
+
+def figures(
+    responses_PG: Sequence[Sequence[Response]], scores_PG: Sequence[Sequence[Score]]
+) -> dict[str, Any]:
+    """What the samples of a benchmark say; fractions, not per cent.
+
+    Args:
+        responses_PG: k of each problem.
+        scores_PG: the verdict on each.
+
+    Returns:
+        problems, samples (k); accuracy (avg@k) with its 95 % bootstrap `interval`; pass_at_k by
+        k = "1", "2", "4", ... and all; majority_at_k; truncated and unparsed fractions of the
+        responses; how many timeouts and errors; mean tokens of a response.
+    """
+    k = len(scores_PG[0])
+    correct_P = [sum(score.correct for score in group) for group in scores_PG]
+    accuracy_P = [count / k for count in correct_P]
+    scores = [score for group in scores_PG for score in group]
+    responses = [response for group in responses_PG for response in group]
+    some_k = sorted({2**i for i in range(k.bit_length())} | {k})
+    return {
+        "problems": len(scores_PG),
+        "samples": k,
+        "accuracy": fmean(accuracy_P),
+        "interval": bootstrap_interval(accuracy_P),
+        "pass_at_k": {str(n): fmean(pass_at_k(k, c, n) for c in correct_P) for n in some_k},
+        "majority_at_k": fmean(map(majority_at_k, scores_PG)),
+        "truncated_fraction": fmean(response.truncated for response in responses),
+        "unparsed_fraction": fmean(score.extracted is None for score in scores),
+        "timeouts": sum(score.outcome == "timeout" for score in scores),
+        "errors": sum(score.outcome == "error" for score in scores),
+        "tokens_mean": fmean(response.tokens for response in responses),
+    }
+
+
+def table(results: Sequence[dict[str, Any]], size: str | None) -> str:
+    """Figures as a Markdown table, a row for each benchmark and decoding, and their averages.
+
+    Args:
+        results: figures, each with its `benchmark` and `decoding`.
+        size: the paper's model to compare with, if it has one of this size.
+    """
+    methods = [*dict.fromkeys(m for result in results for m in result["paper"])]
+    head = ["benchmark", "decoding", "problems", "avg@k", "95 % interval", "pass@k", "maj@k"]
+    head += ["truncated", "unparsed", *(f"paper: {size} {method}" for method in methods)]
+    rows = []
+    for decoding in dict.fromkeys(result["decoding"] for result in results):
+        of_it = [result for result in results if result["decoding"] == decoding]
+        for result in of_it:
+            low, high = result["interval"]
+            rows.append(
+                [
+                    result["benchmark"],
+                    decoding,
+                    f"{result['problems']} x {result['samples']}",
+                    _percent(result["accuracy"]),
+                    f"{100 * low:.2f} to {100 * high:.2f}",
+                    _percent(result["pass_at_k"][str(result["samples"])]),
+                    _percent(result["majority_at_k"]),
+                    _percent(result["truncated_fraction"]),
+                    _percent(result["unparsed_fraction"]),
+                    *(_percent(result["paper"].get(method)) for method in methods),
+                ]
+            )
+        if len(of_it) > 1:
+            average = fmean(result["accuracy"] for result in of_it)
+            known = [
+                fmean(result["paper"][m] for result in of_it)
+                if all(m in result["paper"] for result in of_it)
+                else None
+                for m in methods
+            ]
+            blanks = [""] * 5
+            rows.append(
+                ["average", decoding, "", _percent(average), *blanks, *map(_percent, known)]
+            )
+    return _markdown(head, rows)
+
+
+def with_paper(
+    result: dict[str, Any], size: str | None, benchmark: str, decoding: Nucleus
+) -> dict[str, Any]:
+    """Figures with where they are from, and what the paper reports there."""
+    paper = reported(size, decoding.temperature, decoding.top_p, benchmark)
+    where = {"benchmark": benchmark, "decoding": decoding.name}
+    return where | asdict(decoding) | result | {"paper": paper}
+
+
+def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paper's benchmarks as it has them, then others; the hottest decoding first."""
+
+    def key(row: dict[str, Any]) -> tuple:
+        name = row["benchmark"]
+        is_other = name not in PAPER_BENCHMARKS
+        place = name if is_other else PAPER_BENCHMARKS.index(name)
+        return -row["temperature"], -row["top_p"], is_other, place
+
+    return sorted(rows, key=key)
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + " |"
+
+    return "\n".join([line(head), line(["-" * width for width in widths]), *map(line, rows)])
