@@ -14,7 +14,7 @@ from stapo_pl.objectives import Correction, Objective, Selection
 from stapo_pl.overrides import FIT, Grammar, nearest
 from stapo_pl.rewards import Reward
 from stapo_pl.samplers import Sampler
-from stapo_pl.tasks import Task
+from stapo_pl.tasks import Benchmark, Task
 
 # How jsonargparse words an unknown key, a value that is no choice, any other wrong value, a class
 # that does not exist, and a setting of a class where none is chosen yet.
@@ -93,7 +93,8 @@ def refusal(error: ValueError) -> str | None:
 
 def _known_classes() -> set[type]:
     """All classes that a config can name."""
-    found, classes = set(), [Objective, Selection, Correction, Task, Reward, Sampler, Optimizer]
+    found = set()
+    classes = [Objective, Selection, Correction, Task, Benchmark, Reward, Sampler, Optimizer]
     while classes:
         cls = classes.pop()
         found.add(cls)
