@@ -277,7 +277,9 @@ def test_ranks_of_machines_that_are_not_here(devices, ranks):
     assert planned_ranks(Namespace(devices=devices, num_nodes=2)) == ranks
 
 
-@pytest.mark.parametrize("size", ["1.7b", "8b", "14b"])
+@pytest.mark.parametrize(
+    "size", ["1.7b", *(pytest.param(size, marks=pytest.mark.slow) for size in ("8b", "14b"))]
+)
 def test_plan_of_a_model_that_is_not_here(size, tmp_path):
     words = [f"model=qwen3_{size}", "trainer=fsdp", "trainer.devices=8", "sampler=vllm", "--plan"]
     result = subprocess.run(

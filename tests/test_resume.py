@@ -19,9 +19,11 @@ from stapo_pl.policy import shipped_policy
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 ROLLOUTS, BATCHES = 4, 4
 MOMENTS = [
-    "during a rollout", "between micro-batches", "while a checkpoint is written",
-    "right after a checkpoint",
-]  # fmt: skip
+    "during a rollout",
+    "while a checkpoint is written",
+    pytest.param("between micro-batches", marks=pytest.mark.slow),
+    pytest.param("right after a checkpoint", marks=pytest.mark.slow),
+]
 
 
 def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedProcess:

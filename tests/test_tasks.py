@@ -136,5 +136,5 @@ def test_reasoning_gym_settings_are_checked(gym, kwargs, message):
 
 def test_a_missing_reasoning_gym_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
-    with pytest.raises(ConfigError, match=r'pip install -e "\.\[reasoning_gym\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[gym\]"'):
         ReasoningGym(["chain_sum"])

@@ -92,7 +92,7 @@ def _check_names(names: list[str], config: dict[str, dict[str, Any]]) -> None:
         from reasoning_gym.factory import DATASETS  # heavy, and only needed here
     except ImportError as error:
         raise ConfigError(
-            'task=reasoning_gym needs reasoning-gym: pip install -e ".[reasoning_gym]"'
+            'task=reasoning_gym needs reasoning-gym: pip install -e ".[gym]"'
         ) from error
     if not names:
         raise ConfigError("task.names is empty: expected names of reasoning-gym's tasks")
