@@ -157,7 +157,7 @@ def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
 
 @pytest.mark.slow
 def test_adapters_learn_the_default_task(tmp_path):
-    words = ["model.lora={rank: 16}", "model.optimizer.lr=4e-3", "trainer.max_epochs=20"]
+    words = ["model.lora={rank: 16}", "model.optimizer.lr=4e-3", "trainer.max_epochs=10"]
     cli = fit(build(["objective=stapo", *words], tmp_path))
     (_, before), *_, (_, after) = read_scalars(cli.folder)["val/accuracy_greedy"]
     assert before < 0.6 and after >= 0.8
