@@ -150,7 +150,8 @@ class Evaluation:
             ):
                 for measured in self.measurements:
                     progress.part(f"grade {measured.title}")
-                    problems, places = self._problems(measured), self._places(measured)
+                    problems = self._problems(measured)
+                    places = measured.places(len(problems))
                     scores = grader.grade(
                         measured.reward,
                         read_completions(self._folder(measured), places),

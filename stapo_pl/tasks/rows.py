@@ -11,7 +11,7 @@ from typing import Any
 from stapo_pl.problems import Problem
 from stapo_pl.tasks.tables import BadRow
 
-VERL_COLUMNS = ("prompt", "reward_model")
+_VERL_COLUMNS = ("prompt", "reward_model")
 
 
 class MissingColumn(BadRow):
@@ -61,7 +61,7 @@ class RowReader:
         Raises:
             BadRow: it has none.
         """
-        is_verl = all(column in row for column in VERL_COLUMNS)
+        is_verl = all(column in row for column in _VERL_COLUMNS)
         prompt, answer = self.prompt, self.answer
         if is_verl:
             prompt = prompt if _has(row, prompt) else "prompt"
