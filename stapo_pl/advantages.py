@@ -21,7 +21,7 @@ def group_advantages(rewards_PG: Tensor, estimator: Estimator) -> Tensor:
     """
     group_size = rewards_PG.shape[1]
     centered_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
-    centered_PG = centered_PG.where((rewards_PG != rewards_PG[:, :1]).any(1, keepdim=True), 0)
+    centered_PG = centered_PG.where(mixed_groups(rewards_PG)[:, None], 0)
     if estimator == "dr_grpo":
         return centered_PG
     if estimator == "rloo":
@@ -29,6 +29,9 @@ def group_advantages(rewards_PG: Tensor, estimator: Estimator) -> Tensor:
     return centered_PG / (rewards_PG.std(1, keepdim=True) + _STD_EPSILON)
 
 
-def mixed_groups(correct_PG: Tensor) -> Tensor:
-    """Groups [P] neither all right nor all wrong, which dynamic sampling keeps (2503.14476)."""
-    return correct_PG.any(1) & ~correct_PG.all(1)
+def mixed_groups(rewards_PG: Tensor) -> Tensor:
+    """Groups [P] whose rewards are not all equal: only they say which response is better.
+
+    For rewards of 0 and 1 these are the groups neither all right nor all wrong (2503.14476).
+    """
+    return (rewards_PG != rewards_PG[:, :1]).any(1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MaxMetric, MeanMetric, Metric, SumMetric
 
+from stapo_pl.advantages import mixed_groups
 from stapo_pl.rollout import Rollout
 from stapo_pl.world import World
 
@@ -58,7 +59,7 @@ def rollout_metrics(
     """
     samples = [t for group in rollout.sampled for t in group]
     lengths = [len(t.completion.token_ids) for t in samples]
-    zero_signal = sum(len({t.reward for t in group}) == 1 for group in rollout.sampled)
+    rewards_PG = torch.tensor([[t.reward for t in group] for group in rollout.sampled])
     sums = [
         len(samples),
         sum(t.reward for t in samples),
@@ -66,19 +67,20 @@ def rollout_metrics(
         sum(t.correct for t in samples),
         sum(lengths),
         sum(t.completion.truncated for t in samples),
-        zero_signal,
+        len(rewards_PG),
+        int(mixed_groups(rewards_PG).sum()),
         *(sum(t.score.outcome == outcome for t in samples) for outcome in ("timeout", "error")),
         sum(t.score.extracted is None for t in samples),
         *(sum(t.score.components[name] for t in samples) for name in components),
     ]
     sums = world.sum(torch.tensor(sums, dtype=torch.float64, device=device)).tolist()
-    count, reward, square, correct, length, truncated, zero_signal, *sums = sums
+    count, reward, square, correct, length, truncated, groups, mixed, *sums = sums
     timeouts, errors, unparsed, *parts = sums
     return {
         "reward/mean": reward / count,
         "reward/std": max(square / count - (reward / count) ** 2, 0.0) ** 0.5,
         "reward/accuracy": correct / count,
-        "reward/zero_signal_groups": zero_signal,
+        "reward/zero_signal_fraction": 1 - mixed / groups,
         "reward/timeouts": timeouts,
         "reward/errors": errors,
         "reward/unparsed_fraction": unparsed / count,

@@ -45,7 +45,7 @@ class Rollout:
     surplus_groups: int = 0
     """Mixed groups beyond the number needed, on all ranks."""
     discarded_groups: int = 0
-    """Groups that dynamic sampling discarded because they were not mixed, on all ranks."""
+    """Groups that dynamic sampling discarded because their rewards are equal, on all ranks."""
 
 
 def overlong_punishment(length: int, max_new_tokens: int, buffer: float) -> float:
@@ -145,8 +145,9 @@ def make_rollout(
             rollout.positions = list(range(world.rank, prompts_per_rollout, world.size))
             return rollout
         # Numbers the mixed groups of all ranks by their position in the stream.
-        correct = torch.tensor([[t.correct for t in group] for group in groups], device=device)
-        mixed = mixed_groups(correct)
+        # A length's punishment makes no group mixed: it would keep those that are all right.
+        rewards = torch.tensor([[t.score.reward for t in group] for group in groups], device=device)
+        mixed = mixed_groups(rewards)
         flags = torch.zeros(prompts_per_rollout, dtype=torch.long, device=device)
         flags[world.rank :: world.size] = mixed.long()
         flags = world.sum(flags)
@@ -165,8 +166,8 @@ def make_rollout(
             if dynamic.on_exhausted == "train":
                 return _spread(rollout, kept_before, prompts_per_rollout)
             raise TrainingError(
-                f"dynamic sampling found {kept_before} mixed groups of the {prompts_per_rollout} "
-                f"needed in {rollout.rounds} rounds; raise "
+                f"dynamic sampling found {kept_before} mixed groups (whose rewards differ) of the "
+                f"{prompts_per_rollout} needed in {rollout.rounds} rounds; raise "
                 "objective.dynamic_sampling.max_rounds, or set "
                 "objective.dynamic_sampling.on_exhausted=train to train on what there is"
             )

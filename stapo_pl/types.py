@@ -88,7 +88,7 @@ class Trajectory:
     text: str
     """The response, decoded."""
     reward: float
-    """The shaped reward, from which advantages are made."""
+    """The shaped reward, from which advantages are made: the score's, less a punishment."""
     score: Score
     """The verdict that it was shaped from."""
     response_mask: list[bool]

@@ -21,6 +21,10 @@ _SCORES = {
     "numpy": Score(np.float64(0.5), np.True_, None),
     "extracted": Score(1.0, True, 4),
     "none": Score(None, True, None),
+    "word": Score("0.5", True, None),
+    "undecided": Score(1.0, None, None),
+    "yes": Score(1.0, "yes", None),
+    "huge": Score(1e20, True, None),
     "text": "right",
     "unpicklable": Score(1.0, True, re.search("a", "a")),
 }

@@ -65,7 +65,7 @@ PER_STEP = [
 PER_ROLLOUT = [
     "reward/mean",
     "reward/std",
-    "reward/zero_signal_groups",
+    "reward/zero_signal_fraction",
     "rollout/length_mean",
     "rollout/truncated_fraction",
     "rollout/sampler_gap_max",
@@ -225,28 +225,28 @@ def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path
     assert torch.equal(flat(cli.model.policy.model), poison.weights)
 
 
-def rig(cli: StapoCLI, correct) -> None:
-    """Makes the verdict on the n-th training response `correct(n)`, rewards as they were."""
+def rig(cli: StapoCLI, reward_of) -> None:
+    """Makes the reward of the n-th training response `reward_of(n)`, verdicts as they were."""
     reward = cli.datamodule.task.reward
     score, count = reward.score, iter(range(10**6))
 
     def rigged(response, problem):
         verdict = score(response, problem)
         if not cli.trainer.validating:
-            verdict.correct = correct(next(count))
+            verdict.reward = float(reward_of(next(count)))
         return verdict
 
     reward.score = rigged
 
 
-def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
+def test_an_empty_mini_batch_is_a_skipped_step(tmp_path, capsys):
     """Weight decay and momentum would move the policy even where the gradient is zero."""
     cli = make(
         tmp_path, "objective=dapo", "objective.dynamic_sampling.max_rounds=1",
         "model.optimizer.weight_decay=0.5", "model.warmup_steps=0",
     )  # fmt: skip
     # Groups of 4: the first rollout has mixed groups only, the second one, its first.
-    rig(cli, lambda n: n % 2 == 0 if n < 32 + 4 else True)
+    rig(cli, lambda n: 0.2 + 0.1 * (n % 4) if n < 32 + 4 else 0.2)
     watch = WatchWeights()
     fit(cli, watch)
     assert not torch.equal(watch.after_step[3], watch.after_step[2])
@@ -255,6 +255,9 @@ def test_an_empty_mini_batch_is_a_skipped_step(tmp_path):
     curves = scalars(cli)
     assert curves["policy/skipped_steps"] == [(3, 1.0)]
     assert [step for step, _ in curves["policy/loss"]] == [0, 1, 2]
+    output = capsys.readouterr().out
+    assert "\n3 optimizer steps and 1 skipped (no token taught) in " in output
+    assert "never updated" not in output and "in a row" not in output
 
 
 def test_a_step_is_the_same_however_lightning_accumulates_it(tmp_path):

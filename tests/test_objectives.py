@@ -7,6 +7,7 @@ import torch
 from conftest import OBJECTIVES, build_objective, random_minibatch
 
 from stapo_pl.advantages import group_advantages, mixed_groups
+from stapo_pl.errors import ConfigError
 from stapo_pl.objectives import GRPO, S2T, DynamicSampling, Objective
 from stapo_pl.objectives.kl import MAX_K3, MAX_LOG_RATIO, clamped_log_ratio, kl_divergence
 from stapo_pl.types import TokenStatistics
@@ -84,8 +85,8 @@ def test_equal_rewards_give_exactly_zero_advantage():
 
 
 def test_mixed_groups():
-    correct = torch.tensor([[True, True], [True, False], [False, False]])
-    assert mixed_groups(correct).tolist() == [False, True, False]
+    rewards = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.4, 0.4], [0.4, 0.5]])
+    assert mixed_groups(rewards).tolist() == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,26 @@ def test_mixed_groups():
 def test_values_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         GRPO(**arguments)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_k1_is_refused_as_a_term_of_the_loss(name):
+    """Its gradient does not vanish where policy and reference are one; those of the others do."""
+    with pytest.raises(ConfigError, match=r"kl_estimator=k1 .* noise .* use k2, k3 or abs"):
+        build_objective(name, kl_coef=0.1, kl_estimator="k1")
+    assert build_objective(name, kl_estimator="k1").kl_estimator == "k1"  # without the term
+    logprobs = torch.tensor([-3.0, -0.1], requires_grad=True)
+    for estimator, slope in (("k1", 1.0), ("k2", 0.0), ("k3", 0.0), ("abs", 0.0)):
+        divergence = kl_divergence(logprobs, logprobs.detach(), estimator)
+        (gradient,) = torch.autograd.grad(divergence.sum(), logprobs)
+        assert gradient.tolist() == [slope] * 2
+        if estimator != "k1":
+            build_objective(name, kl_coef=0.1, kl_estimator=estimator)
+
+
+def test_k1_is_refused_in_objectives_of_ones_own():
+    with pytest.raises(ConfigError, match="kl_estimator=k1"):
+        SequenceRatio(kl_coef=0.1, kl_estimator="k1")
 
 
 def test_dynamic_sampling_is_checked():

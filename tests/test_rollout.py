@@ -7,6 +7,7 @@ import torch
 from conftest import trajectory
 
 from stapo_pl.errors import TrainingError
+from stapo_pl.metrics import rollout_metrics
 from stapo_pl.objectives import DAPO, GRPO, DynamicSampling
 from stapo_pl.prompts import PromptStream
 from stapo_pl.rewards import Exact
@@ -81,7 +82,10 @@ def groups_with(correct: dict[int, list[bool]]):
 
     def sample(prompts):
         return [
-            [trajectory([1], [2], correct=c, position=p.position) for c in correct[p.position]]
+            [
+                trajectory([1], [2], correct=c, reward=float(c), position=p.position)
+                for c in correct[p.position]
+            ]
             for p in prompts
         ]
 
@@ -116,7 +120,7 @@ def test_dynamic_sampling_refills_with_mixed_groups_and_counts_the_rest():
 
 def test_exhausted_dynamic_sampling_raises_or_trains_on_what_there_is():
     kinds = {i: MIXED if i == 2 else RIGHT for i in range(8)}
-    with pytest.raises(TrainingError, match="found 1 mixed groups of the 4 needed in 2 rounds"):
+    with pytest.raises(TrainingError, match=r"found 1 mixed groups \(.*\) of the 4 .* 2 rounds"):
         rollout_of(kinds, 4, max_rounds=2, on_exhausted="raise")
     rollout = rollout_of(kinds, 4, max_rounds=2, on_exhausted="train")
     assert [len(batch) for batch in mini_batches(rollout, 4, 2)] == [2, 0]
@@ -128,24 +132,33 @@ def test_what_there_is_spreads_over_the_mini_batches():
     assert [len(batch) for batch in mini_batches(rollout, 8, 4)] == [2, 2, 2, 2]
 
 
-def test_groups_are_mixed_by_correctness_not_by_reward():
+def test_groups_are_mixed_by_the_reward_before_punishments_not_by_the_verdict():
+    # Of both responses to each prompt: reward, punishment, verdict.
+    kinds = [
+        [(0.3, 0.0, True), (0.7, 0.0, True)],
+        [(0.5, 0.0, True), (0.5, 0.0, False)],
+        [(1.0, 0.0, True), (1.0, -0.5, True)],
+        [(-0.2, 0.0, False), (-0.1, 0.0, False)],
+    ]
+
     def sample(prompts):
-        rewards = {0: (1.0, 0.5), 1: (1.0, 1.0)}
-        return [
-            [
-                trajectory([1], [2], correct=c, reward=r)
-                for c, r in zip((True, p.position == 0), rewards[p.position], strict=True)
-            ]
-            for p in prompts
-        ]
+        groups = []
+        for prompt in prompts:
+            groups.append([])
+            for reward, punishment, correct in kinds[prompt.position]:
+                groups[-1].append(trajectory([1], [2], correct=correct, reward=reward))
+                groups[-1][-1].reward += punishment
+        return groups
 
     objective = DAPO(dynamic_sampling=DynamicSampling(max_rounds=1))
     rollout = make_rollout(
-        PromptStream(PROMPTS, 0), 0, 2, sample, objective, World(), torch.device("cpu")
+        PromptStream(PROMPTS, 0), 0, 4, sample, objective, World(), torch.device("cpu")
     )
-    # Position 0 has two rewards but only right answers; position 1 the other way round.
-    assert [group[0].reward for group in rollout.groups] == [1.0]
-    assert rollout.discarded_groups == 1
+    assert [group[0].reward for group in rollout.groups] == [0.3, -0.2]
+    assert rollout.discarded_groups == 2
+    # Advantages are made of what was punished, so there the third one has a signal.
+    metrics = rollout_metrics(rollout, [], World(), torch.device("cpu"))
+    assert metrics["reward/zero_signal_fraction"] == 1 / 4
 
 
 class WordTokenizer:

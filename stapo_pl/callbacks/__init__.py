@@ -1,9 +1,17 @@
 """Lightning callbacks: the sampler's life, progress, logs and the closing table."""
 
+from stapo_pl.callbacks.alarms import Alarms
 from stapo_pl.callbacks.checkpoint import RolloutCheckpoint
 from stapo_pl.callbacks.progress import RunProgress
 from stapo_pl.callbacks.rollout_log import RolloutLog
 from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.callbacks.summary import RunSummary
 
-__all__ = ["RolloutCheckpoint", "RolloutLog", "RunProgress", "RunSummary", "SamplerCallback"]
+__all__ = [
+    "Alarms",
+    "RolloutCheckpoint",
+    "RolloutLog",
+    "RunProgress",
+    "RunSummary",
+    "SamplerCallback",
+]

@@ -20,14 +20,14 @@ class RunProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self._enabled = True
+        self.is_enabled = True
         self._bar: tqdm | None = None
 
     def disable(self) -> None:
-        self._enabled = False
+        self.is_enabled = False
 
     def enable(self) -> None:
-        self._enabled = True
+        self.is_enabled = True
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -36,7 +36,7 @@ class RunProgress(ProgressBar):
         trainer.datamodule.on_phase = self._show_phase
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._enabled:
+        if self.is_enabled:
             self._bar = progress_bar(
                 total=trainer.max_epochs * trainer.datamodule.sizes.steps_per_rollout,
                 initial=trainer.global_step,
@@ -70,7 +70,7 @@ class RunProgress(ProgressBar):
     def print(self, *args: Any, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.write(" ".join(map(str, args)))
-        elif self._enabled:
+        elif self.is_enabled:
             print(*args, **kwargs)
 
     def _show_phase(self, phase: str, done: int, total: int) -> None:

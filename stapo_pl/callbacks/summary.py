@@ -78,10 +78,18 @@ class RunSummary(L.Callback):
                 mean = "" if name in _VALIDATED else _show(name, total / count)
                 rows.append((name, _show(name, first), _show(name, last), mean))
         lines = [f"{name:<26}{first:>11}{last:>11}{mean:>11}" for name, first, last, mean in rows]
-        lines.append(f"{trainer.global_step} optimizer steps in {self._seconds():.0f} s")
+        skipped = pl_module.skipped_steps
+        idle = f" and {skipped} skipped (no token taught)" if skipped else ""
+        taken = trainer.global_step - skipped
+        lines.append(f"{taken} optimizer steps{idle} in {self._seconds():.0f} s")
         if self._folder is not None:
             lines.append(f"curves and checkpoints: {self._folder}")
             lines.append(f"to see the curves: tensorboard --logdir {self._folder}")
+        if not any(self._seen.get("policy/grad_norm", ())[:3]):
+            lines.append(
+                "the policy was never updated, as no step had a gradient: all responses to each "
+                "prompt were rewarded alike, or masked"
+            )
         self._print(trainer, "\n".join(lines))
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:

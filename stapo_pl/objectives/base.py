@@ -23,6 +23,9 @@ from stapo_pl.world import World
 class DynamicSampling:
     """Refills the rollout until it has enough prompts with mixed groups (DAPO, 2503.14476).
 
+    A group is mixed if the rewards of its responses differ, as the reward gave them: before the
+    punishment of overlong responses, as in DAPO, which filters by accuracy.
+
     Args:
         max_rounds: rounds of sampling in a rollout, the first one counted.
         on_exhausted: what to do when they did not yield enough: `train` on what there is, or
@@ -63,16 +66,16 @@ class Objective(ABC):
             does not.
         kl_coef: weight of the KL divergence to the reference policy, averaged over all response
             tokens; 0 loads no reference.
-        kl_estimator: k1, k2, k3 or abs, see `kl.kl_divergence`.
+        kl_estimator: k2, k3 or abs, see `kl.kl_divergence`.
         entropy_coef: weight of an entropy bonus, averaged over all response tokens.
-        dynamic_sampling: keeps only prompts whose group is neither all right nor all wrong; None
-            keeps all.
+        dynamic_sampling: keeps only prompts whose responses differ in their rewards; None keeps
+            all.
         overlong_buffer: share of the response limit over which a growing punishment sets in, down
             to -1 at the limit (DAPO's soft overlong punishment); 0 punishes nothing.
         overlong_filtering: whether truncated responses are masked.
 
     Raises:
-        ConfigError: a coefficient or share out of range.
+        ConfigError: a coefficient or share out of range, or the estimator k1 as a term of the loss.
     """
 
     advantage: advantages.Estimator = "grpo"
@@ -97,6 +100,12 @@ class Objective(ABC):
                 raise ConfigError(f"{name} must be one of {accepted}, got {getattr(self, name)}")
         if not 0 <= self.kl_coef < math.inf:
             raise ConfigError(f"kl_coef must not be negative, got {self.kl_coef}")
+        if self.kl_coef and self.kl_estimator == "k1":
+            raise ConfigError(
+                f"kl_estimator=k1 with kl_coef={self.kl_coef}: as a term of the loss, k1 has the "
+                "gradient of the log-probabilities alone, which is noise of mean 0 whatever the "
+                "reference is; use k2, k3 or abs"
+            )
         if not math.isfinite(self.entropy_coef):
             raise ConfigError(f"entropy_coef must be finite, got {self.entropy_coef}")
         if not 0 <= self.overlong_buffer < 1:

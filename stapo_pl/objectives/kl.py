@@ -23,7 +23,8 @@ def kl_divergence(logprobs_T: Tensor, other_logprobs_T: Tensor, estimator: Estim
     """Per-token estimate of KL(policy || other) for tokens drawn from the policy.
 
     With r = log(other / policy): k1 is `-r`, k2 is `r^2 / 2`, k3 is `exp(r) - r - 1`, at most 10
-    (http://joschu.net/blog/kl-approx.html), abs is `|r|`.
+    (http://joschu.net/blog/kl-approx.html), abs is `|r|`. k1 is to be measured only: its gradient
+    is the score function, whose mean is 0 wherever the policy and the other one are.
     """
     if estimator == "k1":
         return logprobs_T - other_logprobs_T

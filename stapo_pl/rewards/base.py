@@ -28,9 +28,9 @@ class Score:
     """The verdict on one response."""
 
     reward: float
-    """The scalar that advantages are made of."""
+    """The scalar that advantages are made of; decides which groups are mixed."""
     correct: bool
-    """Whether the answer is right, whatever the reward: decides which groups are mixed."""
+    """Whether the answer is right, whatever the reward: what accuracies count."""
     extracted: str | None
     """The answer that was found in the response, None if there was none."""
     reason: str = ""
@@ -50,6 +50,8 @@ class Reward(ABC):
     bounded: bool = False
     """Whether it needs little time and memory for any text, so that no process has to be at risk
     for it: it then runs where it is called."""
+    extracts: bool = True
+    """Whether it looks for an answer in the response: else `Score.extracted` means nothing."""
     worst: float = 0.0
     """The reward of a response that could not be judged."""
     best: float = 1.0

@@ -22,6 +22,8 @@ class Format(Reward):
         ConfigError: the pattern is no regular expression.
     """
 
+    extracts = False
+
     def __init__(self, pattern: str = r".+\\boxed\{.+\}.*") -> None:
         try:
             self.pattern = re.compile(pattern, re.DOTALL)

@@ -25,6 +25,8 @@ class Function(Reward):
         ConfigError: the path cannot be imported, or is no function.
     """
 
+    extracts = False  # a number or a bool says nothing of an answer
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.prepare()

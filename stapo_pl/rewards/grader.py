@@ -36,6 +36,8 @@ _START_LIMIT = 180.0
 # A response is given up when it was there at this many deaths of a worker, and a reward when so
 # many workers died before they were ready: the first may have been somebody else's doing.
 _DEATHS, _START_DEATHS = 3, 4
+# Advantages square rewards in float32, which overflows beyond 1e19 and would make them all 0.
+_LARGEST_REWARD = 1e15
 _GIB = 2**30
 
 
@@ -224,6 +226,8 @@ class Grader:
     def _checked(self, reward: Reward, response: Response, problem: Problem, score: Score) -> Score:
         """The score as plain numbers and text: what a user's reward says may be anything."""
         try:
+            if isinstance(score.reward, str) or score.correct not in (True, False):
+                raise TypeError
             plain = Score(
                 float(score.reward),
                 bool(score.correct),
@@ -234,8 +238,12 @@ class Grader:
         except Exception as error:
             reason = f"it gave {score!r}, which is no score"
             raise self._refusal(reward, response, problem, reason) from error
-        if not all(map(math.isfinite, (plain.reward, *plain.components.values()))):
-            raise self._refusal(reward, response, problem, f"it gave a reward of {score.reward}")
+        if not all(abs(x) <= _LARGEST_REWARD for x in (plain.reward, *plain.components.values())):
+            reason = (
+                f"it gave a reward of {score.reward}, expected a number and all of its components "
+                f"to be finite and at most {_LARGEST_REWARD:g} in size"
+            )
+            raise self._refusal(reward, response, problem, reason)
         if not isinstance(plain.extracted, str | None):
             reason = f"it extracted {plain.extracted!r}, expected text or None"
             raise self._refusal(reward, response, problem, reason)
@@ -253,10 +261,13 @@ class Grader:
             "error": reason,
         }
         file.write_text(json.dumps(content, indent=1, default=repr))
-        return RewardError(
+        reason = reason.rstrip()
+        *before, cause = reason.split("\n")
+        message = (
             f"the reward {type(reward).__name__} failed on a response, saved in {file}; rewards "
-            f"must take any text\n{reason.rstrip()}"
+            f"must take any text: {cause}"
         )
+        return RewardError(f"{message}\n{reason}" if before else message)
 
 
 class _Worker:

@@ -20,7 +20,7 @@ class Length(Reward):
         ConfigError: not 0 <= free < limit.
     """
 
-    bounded = True
+    bounded, extracts = True, False
     worst, best = -1.0, 0.0
 
     def __init__(self, free: int, limit: int) -> None:

@@ -42,6 +42,7 @@ class Weighted(Reward):
             raise ConfigError("terms is empty: expected at least one name with weight and reward")
         self.terms = terms
         self.bounded = all(term.reward.bounded for term in terms.values())
+        self.extracts = next(iter(terms.values())).reward.extracts
         self.worst, self.best = (
             sum(term.weight * parts[name] for name, term in terms.items())
             for parts in (self.worst_components, self._components(best=True))
