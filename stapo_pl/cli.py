@@ -27,11 +27,14 @@ from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
 from stapo_pl.overrides import FIT
-from stapo_pl.parser import HelpfulParser, refusal
+from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
+from stapo_pl.seeding import check_seed
 
 _PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
+# Lightning's `true` would be a seed of its own choosing.
+KINDS = {"seed_everything": int}
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -48,6 +51,7 @@ class StapoCLI(LightningCLI):
     """Builds module, data and trainer from configs/fit.yaml and the command line."""
 
     def __init__(self, args: list[str], config_dir: Path) -> None:
+        self.config_dir = config_dir
         super().__init__(
             PolicyModule,
             RolloutDataModule,
@@ -83,8 +87,9 @@ class StapoCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
-        HelpfulParser.words, HelpfulParser.grammar = args, FIT
+        Words(parser, FIT, self.config_dir, KINDS).check(args)
         self.config = parser.parse_args(args)
+        check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
         """Refuses what would fail late, and settles the run's folder and checkpoint."""
@@ -142,7 +147,7 @@ class StapoCLI(LightningCLI):
             )
         try:
             return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
-        except (ValueError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
 

@@ -5,7 +5,6 @@ Imports nothing heavy, so that a misspelt word is reported at once.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from stapo_pl.hints import keys_of_files, nearest, suggest
 
 
 class OverrideError(Exception):
@@ -40,12 +41,29 @@ class Grammar:
     """Of the config tree."""
     benchmarks: str
     """The key that `benchmark=NAME,NAME` sets."""
+    defaults: str
+    """The file of them."""
     naming: tuple[str, ...] = ()
     """Groups whose files' names are in the run's."""
 
     @property
     def first(self) -> set[str]:
         return {*self.groups, *self.keys, "benchmark"}
+
+    def as_given(self, key: str) -> str:
+        """`objective.tau_p` for `model.objective.init_args.tau_p`."""
+        key = key.replace(".init_args", "")
+        # The longest first: a reward's keys are also the task's.
+        for name, group in sorted(self.groups.items(), key=lambda g: -len(g[1].key)):
+            if f"{key}.".startswith(f"{group.key}."):
+                return name + key.removeprefix(group.key)
+        return key
+
+    def known(self, config_dir: Path) -> set[str]:
+        """All keys that the YAMLs set, as they are given."""
+        places = {name: group.file for name, group in self.groups.items()}
+        found = keys_of_files(config_dir, self.defaults, places)
+        return {self.as_given(key) for key in found} | self.first | {"benchmark.samples"}
 
 
 FIT = Grammar(
@@ -61,6 +79,7 @@ FIT = Grammar(
         "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",
     ),
     benchmarks="data.benchmarks",
+    defaults="fit.yaml",
     naming=("objective", "task"),
 )  # fmt: skip
 EVALUATE = Grammar(
@@ -70,9 +89,16 @@ EVALUATE = Grammar(
         "samples_per_write", "config", "print_config", "help",
     ),
     benchmarks="benchmarks",
+    defaults="evaluate.yaml",
 )  # fmt: skip
 # The paper's evaluation sets (2602.15620); what `benchmark=all` means.
 PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math_500", "minerva", "olympiad_bench")
+# What else a word of a group may have meant.
+_NO_FILE = {
+    "model": "a model's folder or hub name is model.path=",
+    "task": "rows of your own are task.path=",
+    "reward": "a function of your own is reward=function reward.path=",
+}
 # A class of the user's own, as opposed to the name or path of a file.
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
@@ -125,7 +151,7 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
         elif first in grammar.keys:
             values.append(f"--{key}={value}")
         else:
-            raise OverrideError(f"{key}: no such key{nearest(first, grammar.first)}")
+            raise OverrideError(f"{key}: no such key{suggest(key, grammar.known(config_dir))}")
     if benchmarks:
         chosen = read_benchmarks(benchmarks, config_dir)
         values.insert(0, f"--{grammar.benchmarks}={json.dumps(chosen)}")
@@ -184,17 +210,12 @@ def find_config(folder: Path, name: str) -> Path:
         OverrideError: there is no such file.
     """
     for path in (folder / f"{name}.yaml", Path(name)):
-        if path.is_file():
+        if path.is_file() and path.suffix in (".yaml", ".yml"):
             return path
     known = sorted(path.stem for path in folder.glob("*.yaml"))
+    hint = nearest(name, known)
+    if folder.name in _NO_FILE:
+        hint += f"; {_NO_FILE[folder.name]}{name}"
     raise OverrideError(
-        f"{folder.name}={name}: no such file in {folder}{nearest(name, known)}; "
-        f"there are {', '.join(known)}"
+        f"{folder.name}={name}: no such file in {folder}{hint}; there are {', '.join(known)}"
     )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`, did you mean x?`, or nothing if no known word is near."""
-    by_lower = {name.lower(): name for name in sorted(known)}
-    matches = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; did you mean {by_lower[matches[0]]}?" if matches else ""

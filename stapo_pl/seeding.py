@@ -10,6 +10,16 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from stapo_pl.errors import ConfigError
+
+_LARGEST = 2**32 - 1  # that numpy takes
+
+
+def check_seed(seed: int) -> None:
+    """Raises ConfigError if a run's seed is none."""
+    if not 0 <= seed <= _LARGEST:
+        raise ConfigError(f"seed_everything={seed}: expected a whole number from 0 to {_LARGEST}")
+
 
 def seed_for(*key: int | str) -> int:
     """A 56-bit seed from a key, such as (run seed, "rollout", prompt position, sample).
@@ -24,7 +34,7 @@ def reseed(*key: int | str) -> None:
     """Seeds the global generators of random, numpy and torch."""
     seed = seed_for(*key)
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % (_LARGEST + 1))
     torch.manual_seed(seed)
 
 

@@ -10,8 +10,8 @@ ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
     "policy", "lora", "loading", "streaming", "export", "samplers", "strategy", "footprint", "plan",
-    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks", "overrides",
-    "parser", "planning", "runs", "cli", "evaluation",
+    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks",
+    "hints", "kinds", "overrides", "parser", "planning", "runs", "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning", "cli",

@@ -27,13 +27,14 @@ from stapo_pl.evaluation.records import locked
 from stapo_pl.evaluation.run import BENCHMARK, Evaluation, Measurement
 from stapo_pl.evaluation.verifier import Verifier
 from stapo_pl.overrides import EVALUATE
-from stapo_pl.parser import HelpfulParser, refusal
+from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.policy import shipped_policy
 from stapo_pl.prompts import Duplicates, OnBadRow, PromptFormat, PromptRules
 from stapo_pl.rewards import Reward
 from stapo_pl.rewards.grader import Grading
 from stapo_pl.runs import check_writable
 from stapo_pl.samplers import Sampler, choose_sampler
+from stapo_pl.seeding import check_seed
 from stapo_pl.tasks import Benchmark, Task
 from stapo_pl.world import World
 
@@ -69,9 +70,9 @@ class Data:
 def main(args: list[str], config_dir: Path) -> None:
     """Evaluates; see configs/evaluate.yaml for what can be set. `torchrun` makes several ranks."""
     transformers.utils.logging.disable_progress_bar()
-    HelpfulParser.words, HelpfulParser.grammar = args, EVALUATE
-    parser = _parser(config_dir)
+    parser = make_parser(config_dir)
     try:
+        Words(parser, EVALUATE, config_dir).check(args)
         config = parser.parse_args(args)
         with _ranks() as device:
             _evaluate(config, parser, device)
@@ -83,7 +84,7 @@ def main(args: list[str], config_dir: Path) -> None:
         sys.exit(1)
 
 
-def _parser(config_dir: Path) -> HelpfulParser:
+def make_parser(config_dir: Path) -> HelpfulParser:
     parser = HelpfulParser(
         parser_mode="omegaconf+",
         default_config_files=[str(config_dir / "evaluate.yaml")],
@@ -214,6 +215,7 @@ def _check(settings: Namespace) -> None:
     """
     if not settings.benchmarks and not settings.grade:
         raise ConfigError("benchmark: say what to measure on, benchmark=all or benchmark=NAME,NAME")
+    check_seed(settings.seed_everything)
     if settings.samples_per_write < 1:
         raise ConfigError(f"samples_per_write must be at least 1, got {settings.samples_per_write}")
     if not settings.decodings or len(set(settings.decodings)) < len(settings.decodings):

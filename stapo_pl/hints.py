@@ -1,0 +1,130 @@
+"""Which setting was meant by a key that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# What a setting is called elsewhere, and here.
+_ELSEWHERE = {
+    "model.path": ("model", "model_name", "model_name_or_path", "model_path", "pretrained", "hf"),
+    "model.reference_path": ("ref", "ref_model", "reference", "reference_model"),
+    "model.optimizer.lr": ("lr", "learning_rate", "learningrate"),
+    "model.optimizer.betas": ("beta1", "beta2", "adam_beta1", "adam_beta2"),
+    "model.lr_schedule": ("lr_scheduler", "lr_scheduler_type", "scheduler"),
+    "model.warmup_steps": ("warmup", "warm_up", "num_warmup_steps", "lr_warmup_steps"),
+    "model.gradient_checkpointing": ("grad_checkpointing", "activation_checkpointing"),
+    "model.lora": ("lora_rank", "lora_r", "rank", "lora_alpha", "alpha", "target_modules", "peft"),
+    "seed_everything": ("seed", "random_seed", "data_seed"),
+    "ckpt_path": ("resume", "resume_from", "resume_from_checkpoint", "ckpt", "checkpoint"),
+    "trainer.max_epochs": (
+        "epochs", "epoch", "num_epochs", "num_train_epochs", "total_epochs", "rollouts", "steps",
+        "max_steps", "num_steps", "total_steps", "total_training_steps", "iterations",
+    ),
+    "trainer.accumulate_grad_batches": (
+        "micro_batch_size", "micro_batches", "gradient_accumulation", "grad_accum",
+        "gradient_accumulation_steps", "per_device_train_batch_size", "batch_size",
+    ),
+    "trainer.devices": ("gpus", "gpu", "num_gpus", "n_gpus", "ngpus", "n_gpus_per_node", "devices"),
+    "trainer.num_nodes": ("nodes", "nnodes"),
+    "trainer.precision": ("dtype", "precision", "bf16", "fp16", "fp32", "amp"),
+    "trainer.gradient_clip_val": ("max_grad_norm", "grad_clip", "clip_grad", "gradient_clipping"),
+    "trainer.check_val_every_n_epoch": ("eval_steps", "eval_every", "val_every", "test_freq"),
+    "trainer.callbacks": ("save_steps", "save_freq", "save_every"),
+    "trainer.accelerator": ("device", "cuda", "cpu"),
+    "data.prompts_per_rollout": ("batch_size", "train_batch_size", "rollout_batch_size", "prompts"),
+    "data.prompts_per_mini_batch": (
+        "batch_size", "mini_batch", "mini_batch_size", "minibatch_size", "ppo_mini_batch_size",
+    ),
+    "data.group_size": (
+        "group", "groups", "n", "num_generations", "n_samples", "rollout_n", "samples",
+        "samples_per_prompt", "num_return_sequences",
+    ),
+    "data.epochs_per_rollout": ("ppo_epochs", "num_iterations", "inner_epochs"),
+    "data.max_new_tokens": (
+        "max_tokens", "max_length", "max_response_length", "max_completion_length", "max_len",
+        "response_length",
+    ),
+    "data.max_prompt_tokens": ("max_prompt_length", "prompt_length"),
+    "data.validation.samples": ("val_samples", "eval_samples"),
+    "benchmark": ("benchmarks", "task", "tasks", "eval", "dataset", "datasets"),
+    "benchmark.samples": ("n", "k", "num_samples", "samples_per_problem"),
+    "decodings": ("temperature", "top_p", "temp"),
+    "task.path": ("dataset", "data_path", "train_file", "train_files", "train_data"),
+    "task.validation_path": ("val_file", "val_files", "eval_file", "validation_file"),
+    "objective": ("algorithm", "algo", "loss", "loss_type", "adv_estimator"),
+    "objective.kl_coef": ("kl", "beta", "kl_beta", "kl_loss_coef"),
+    "objective.clip_low": ("clip", "clip_ratio", "clip_range", "epsilon", "eps_clip", "clip_eps"),
+    "objective.clip_high": ("clip_ratio_high", "epsilon_high"),
+    "objective.entropy_coef": ("entropy", "entropy_coeff"),
+    "reward": ("reward_fn", "reward_func", "reward_function", "reward_model", "verifier"),
+    "sampler": ("engine", "backend", "rollout", "vllm"),
+    "run.name": ("name", "run_name", "experiment", "experiment_name", "exp_name"),
+    "run.logs": ("logs", "log_dir", "logdir", "output", "output_dir", "out", "save_dir", "dir"),
+}  # fmt: skip
+# Flags of Lightning's Trainer that configs/fit.yaml leaves as they are.
+_TRAINER = (
+    "barebones", "benchmark", "deterministic", "detect_anomaly", "enable_checkpointing",
+    "enable_progress_bar", "gradient_clip_algorithm", "limit_val_batches", "logger", "max_time",
+    "min_epochs", "num_nodes", "profiler", "sync_batchnorm", "val_check_interval",
+)  # fmt: skip
+
+
+def keys_of_files(config_dir: Path, defaults: str, groups: dict[str, str]) -> set[str]:
+    """The keys that the YAMLs of a script set, without reading what defines them.
+
+    Args:
+        config_dir: of them.
+        defaults: the name of the file that has all keys of the script.
+        groups: the key that the files of a folder go to, by folder.
+    """
+    found = _leaves(yaml.safe_load((config_dir / defaults).read_text()), "")
+    for folder, place in groups.items():
+        for file in (config_dir / folder).glob("*.yaml"):
+            found |= _leaves(yaml.safe_load(file.read_text()), place)
+    if "trainer" in groups:
+        found |= {f"trainer.{name}" for name in _TRAINER}
+    return found
+
+
+def suggest(key: str, known: Iterable[str]) -> str:
+    """`; did you mean x?`, or nothing if no known key is near.
+
+    A key that has the same last part, or that goes by this name elsewhere, comes before one that
+    is spelt alike.
+    """
+    known = set(known) - {key}
+    parent, _, last = key.rpartition(".")
+    last = last.lower().replace("-", "_")
+    meant = [real for real, names in _ELSEWHERE.items() if last in names and real in known]
+    same = sorted(name for name in known if name.rpartition(".")[2].lower() == last)
+    meant += [name for name in same if name not in meant]
+    if meant:
+        return f"; did you mean {' or '.join(meant[:4])}?"
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    return nearest(key, siblings, 0.6) or nearest(key, known, 0.6)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """`; did you mean x?`, or nothing if the last part of no known word is near."""
+    by_last = {name.rpartition(".")[2].lower(): name for name in sorted(known, reverse=True)}
+    last = word.rpartition(".")[2].lower()
+    matches = difflib.get_close_matches(last, by_last, n=1, cutoff=cutoff)
+    return f"; did you mean {by_last[matches[0]]}?" if matches else ""
+
+
+def _leaves(value: Any, place: str) -> set[str]:
+    """Dotted keys of nested mappings, without the words that say which class is meant."""
+    if not isinstance(value, dict):
+        return {place}
+    found = set() if "class_path" not in value else {place}
+    for key, inner in value.items():
+        if key == "init_args":
+            found |= _leaves(inner, place)
+        elif key != "class_path":
+            found |= _leaves(inner, f"{place}.{key}" if place else key)
+    return found - {""}
