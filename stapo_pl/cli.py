@@ -225,6 +225,8 @@ def _quiet() -> None:
     # vLLM's scan of all modules touches deprecated names.
     warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # The schedule goes on by right where the first step is skipped.
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     transformers.utils.logging.disable_progress_bar()
     # Lightning advertises a logger of its own at every start.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from test_fit import fit, make, rig
+from test_fit import fit, make, rig, scalars
 
 from stapo_pl.callbacks.alarms import first_rollout, why_silent
 
@@ -39,7 +39,7 @@ UNPARSED = {"reward/unparsed_fraction": 1.0, "reward/accuracy": 0.0}
             ("data.grading.time_limit=0.5",),
             # What was not judged has no answer either, which is no second fault.
             UNPARSED | {"reward/timeouts": 190.0, "reward/errors": 10.0},
-            ["100.0% of the responses could not be judged, 190 for data.grading.time_limit=0.5"],
+            ["100.0% of the responses could not be judged: 190 took over data.grading.time_limit="],
         ),
     ],
 )
@@ -70,25 +70,37 @@ def test_the_likely_cause_of_silence(tmp_path, words, measured, cause):
     assert re.search(cause, why_silent(HEALTHY | measured, cli.datamodule, cli.model))
 
 
-def test_a_run_that_learns_nothing_says_so_once_and_again_never(tmp_path, capsys):
-    """Five rollouts in a row, counted through a resume; every step of theirs is skipped."""
+SHORT = ("trainer.check_val_every_n_epoch=9", "trainer.accumulate_grad_batches=1")
+NEVER = "the policy was never updated, as no step had a gradient"
+
+
+def test_groups_alike_in_five_rollouts_are_said_once(tmp_path, capsys):
+    cli = make(tmp_path, "objective=grpo", "data.max_new_tokens=2", "trainer.max_epochs=7", *SHORT)
+    rig(cli, lambda n: 0.25)
+    fit(cli)
+    output = capsys.readouterr().out
+    first, found, later = output.partition("warning: 5 rollouts in a row taught nothing")
+    assert found and "in a row" not in later and "None is right" in later
+    assert first.count("warning: 100.0% of the responses were cut off") == 1
+    assert first.count("warning: the reward (Exact) found no answer in 100.0%") == 1
+    assert later.count("warning") == 0 and later.count(NEVER) == 1
+
+
+def test_skipped_rollouts_are_counted_through_a_resume(tmp_path, capsys):
+    """Punishments differ, so that not all groups are alike, but dynamic sampling keeps none."""
     words = (
-        "objective=dapo", "objective.dynamic_sampling.max_rounds=1", "data.max_new_tokens=2",
-        "trainer.check_val_every_n_epoch=9", "trainer.accumulate_grad_batches=1",
+        "objective=dapo", "objective.dynamic_sampling.max_rounds=1",
+        "objective.overlong_buffer=0.9", "data.max_new_tokens=80", *SHORT,
     )  # fmt: skip
     outputs = []
-    for rollouts, resume in ((3, "null"), (7, "last")):
+    for rollouts, resume in ((3, "null"), (6, "last")):
         cli = make(tmp_path, *words, f"trainer.max_epochs={rollouts}", f"ckpt_path={resume}")
         rig(cli, lambda n: 0.25)
         fit(cli)
         outputs.append(capsys.readouterr().out)
     first, resumed = outputs
-    assert first.count("warning: 100.0% of the responses were cut off") == 1
-    assert first.count("warning: the reward (Exact) found no answer in 100.0%") == 1
-    assert "in a row" not in first and "cut off at" not in resumed
-    assert resumed.count("warning: 5 rollouts in a row taught nothing") == 1
-    assert "None is right" in resumed
+    assert all(share < 1 for _, share in scalars(cli)["reward/zero_signal_fraction"])
+    assert "in a row" not in first and resumed.count("warning: 5 rollouts in a row") == 1
     assert "\n0 optimizer steps and 6 skipped (no token taught) in " in first
-    assert "\n0 optimizer steps and 14 skipped (no token taught) in " in resumed
-    for output in outputs:
-        assert output.count("the policy was never updated, as no step had a gradient") == 1
+    assert "\n0 optimizer steps and 12 skipped (no token taught) in " in resumed
+    assert first.count(NEVER) == resumed.count(NEVER) == 1

@@ -64,10 +64,10 @@ def first_rollout(
     truncated, unparsed = metrics["rollout/truncated_fraction"], metrics["reward/unparsed_fraction"]
     if unjudged >= _NEARLY_ALL:
         lines.append(
-            f"{unjudged:.1%} of the responses could not be judged, {timeouts:.0f} for "
-            f"data.grading.time_limit={data.grading.time_limit:g} seconds, {errors:.0f} for "
-            f"data.grading.memory_gib={data.grading.memory_gib:g} or a crash, and got the worst "
-            "reward: the reward needs more, or the machine has too many data.grading.workers"
+            f"{unjudged:.1%} of the responses could not be judged: {timeouts:.0f} took over "
+            f"data.grading.time_limit={data.grading.time_limit:g} seconds, {errors:.0f} over "
+            f"data.grading.memory_gib={data.grading.memory_gib:g} or crashed. All got the worst "
+            "reward; raise the limit, or set fewer data.grading.workers on a busy machine"
         )
     if truncated >= _NEARLY_ALL:
         token = module.tokenizer.eos_token_id
