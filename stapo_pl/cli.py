@@ -228,6 +228,8 @@ def _quiet() -> None:
     # The schedule goes on by right where the first step is skipped.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     transformers.utils.logging.disable_progress_bar()
+    # As dropout is to be off, see PolicyModule.
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     # Lightning advertises a logger of its own at every start.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()

@@ -94,7 +94,7 @@ class RolloutDataModule(L.LightningDataModule):
         top_p: nucleus of the rollouts, 0 < top_p <= 1.
         top_k: of the rollouts; 0 keeps all tokens.
         old_logprobs: the ratio's denominator: `recompute` it with the policy that trains, or take
-            the `sampler`'s own, which saves a pass where no selection needs it.
+            the `sampler`'s own, which saves each pass that no selection needs.
         validation: how validation samples.
         benchmarks: what is validated on, each with samples of its own; None is the task's own
             validation problems.
@@ -307,10 +307,14 @@ class RolloutDataModule(L.LightningDataModule):
         objective = self.module.objective
         if self.old_logprobs == "sampler":
             take_sampler_logprobs(micros)
-            return None if objective.selection is None else statistics(micros, self.module)
+            # What selects by current statistics has a pass of its own in each later mini-batch.
+            asked = objective.selection is not None
+            asked &= first or not objective.needs_current_statistics
+            return statistics(micros, self.module) if asked else None
         # The first update still sees the policy that made the rollout: unless anything asks before
-        # it, its own forward pass serves as its mini-batch's scoring pass.
+        # it, or it drops activations, its own forward pass serves as its mini-batch's scoring pass.
         asked = objective.selection is not None or objective.correction is not None
+        asked |= self.module.dropout
         if first and not asked and self.sizes.epochs_per_rollout == 1:
             return None
         return score(micros, self.module)

@@ -99,10 +99,10 @@ def measure_passes(
         model = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=_ATTENTION
         )
-        policy = Policy(model)
+        policy = Policy(model).eval()
         prepare(policy)
     with preserved_random_states(), FakeTensorMode():
-        _make_fake(policy.train())
+        _make_fake(policy)
         for module in policy.decoder_layers if sharded else [policy]:
             for parameter in module.parameters():
                 if parameter.requires_grad:

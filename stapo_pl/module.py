@@ -42,6 +42,8 @@ class PolicyModule(L.LightningModule):
             objective needs it.
         lora: adapters that are trained in the policy's place; None trains all of it. The starting
             policy is then at hand as the reference, with adapters off.
+        dropout: whether updates drop activations as the model's configuration and the adapters say;
+            scoring and sampling never do, so that the ratio is then not 1 before the first update.
         packing: whether the sequences of a micro-batch are laid end to end, so that nothing is
             computed on padding; for models with plain causal attention.
         gradient_checkpointing: whether a decoder layer's activations are computed again in the
@@ -66,6 +68,7 @@ class PolicyModule(L.LightningModule):
         path: str | None = None,
         reference_path: str | None = None,
         lora: LoRA | None = None,
+        dropout: bool = False,
         packing: bool = False,
         gradient_checkpointing: bool = False,
         compile_layers: bool = False,
@@ -79,10 +82,15 @@ class PolicyModule(L.LightningModule):
             raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
         if max_sampler_gap is not None and not max_sampler_gap >= 0:
             raise ConfigError(f"model.max_sampler_gap must not be negative, got {max_sampler_gap}")
+        if lora is not None and lora.dropout and not dropout:
+            raise ConfigError(
+                f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
+                "otherwise, so that they see the policy that was sampled from and scored"
+            )
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
-        self.lora, self.packing = lora, packing
+        self.lora, self.dropout, self.packing = lora, dropout, packing
         self.gradient_checkpointing, self.compile_layers = gradient_checkpointing, compile_layers
         self.strict_loading = lora is None  # adapters alone are in a checkpoint
         self.optimizer = optimizer
@@ -107,7 +115,9 @@ class PolicyModule(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:
-            self.policy = self._load(self.path, "model.path", self._prepare).train()
+            policy = self._load(self.path, "model.path", self._prepare)
+            # In evaluation mode scoring and update are one pass, whatever a model drops.
+            self.policy = policy.train(self.dropout)
 
     def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
         """Sharded, where the strategy shards."""
@@ -137,6 +147,11 @@ class PolicyModule(L.LightningModule):
         return self.lora is not None and self.reference_path == self.path
 
     def on_fit_start(self) -> None:
+        if self.dropout:
+            rank_zero_warn(
+                "model.dropout=true: updates drop activations, scoring and sampling do not. Ratios "
+                "are not 1 before the first update, clipping and corrections act on this noise"
+            )
         if not self.objective.needs_reference or self.reference_is_base or self._reference:
             return
         key, path = "model.reference_path", self.reference_path
@@ -217,13 +232,15 @@ class PolicyModule(L.LightningModule):
         assert age == batch.mini_batch, (
             f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
         )
+        tokens, by_sampler = batch.tokens, self.trainer.datamodule.old_logprobs == "sampler"
+        if batch.mini_batch == 0 and by_sampler and self.dropout:
+            # The sampler is compared with what it sampled from, which drops nothing.
+            self._note_sampler_gap(self.statistics(batch).logprobs_T, tokens)
         current = self.policy(batch)
-        tokens = batch.tokens
         if tokens.old_logprobs_T is None:
             # Nothing asked for a scoring pass: this is the policy that made the rollout.
             tokens.old_logprobs_T = current.logprobs_T.detach()
-        if batch.mini_batch == 0:
-            by_sampler = self.trainer.datamodule.old_logprobs == "sampler"
+        if batch.mini_batch == 0 and not (by_sampler and self.dropout):
             logprobs_T = current.logprobs_T.detach() if by_sampler else tokens.old_logprobs_T
             self._note_sampler_gap(logprobs_T, tokens)
         loss = self.objective.loss(current, tokens)

@@ -145,7 +145,7 @@ def plan_memory(
     beyond = {name: size - passes.kept for name, size in working.items() if size > passes.kept}
     at_work = ", ".join(f"{name} {_gib(size)}" for name, size in beyond.items())
     batch = f"{sequences} x {prompt_tokens + response_tokens} tokens"
-    again = ", checkpointed" if policy.model.is_gradient_checkpointing else ""
+    again = ", checkpointed" if policy.checkpoints_gradients else ""
     lines += [
         Line("activations", f"{batch} in {_name(compute_dtype)}{again}", 0, passes.kept),
         Line("working set", f"largest of: {at_work}", 0, max(beyond.values())),

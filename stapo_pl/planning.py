@@ -55,6 +55,7 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
             lora.add_to(policy)
         if model.gradient_checkpointing:
             policy.checkpoint_gradients()
+        policy.train(model.dropout)
 
     try:
         return plan_memory(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stapo_pl.attention import PACKED, padded_places
+from stapo_pl.errors import ConfigError
 from stapo_pl.tensors import token_statistics
 from stapo_pl.types import MicroBatch, TokenStatistics
 
@@ -26,6 +29,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.checkpoints_gradients = False
         self._own_attention = model.config._attn_implementation
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
@@ -71,13 +75,26 @@ class Policy(nn.Module):
         self.model.set_attn_implementation(PACKED)
 
     def checkpoint_gradients(self) -> None:
-        """Keeps only the inputs of decoder layers for the backward pass."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        """Keeps only the inputs of decoder layers for the backward pass.
+
+        transformers does so in training mode alone, where models drop activations, too.
+
+        Raises:
+            ConfigError: the model has no layers that transformers would do it for.
+        """
+        layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if not layers:
+            raise ConfigError(
+                f"model.gradient_checkpointing: {type(self.model).__name__} has no layers for it"
+            )
+        for layer in layers:
+            layer.forward = _checkpointed(layer.forward)
+        self.checkpoints_gradients = True
 
     def compile_layers(self) -> None:
-        """Compiles the decoder layers, for all lengths at once."""
+        """Compiles the decoder layers, for all lengths at once; comes before checkpointing."""
         for layer in self.decoder_layers:
-            layer.compile(dynamic=True)
+            layer.forward = torch.compile(layer.forward, dynamic=True)
 
     @property
     def decoder_layers(self) -> list[nn.Module]:
@@ -106,6 +123,17 @@ class Policy(nn.Module):
 def is_adapter(name: str) -> bool:
     """Whether a parameter of this name belongs to a low-rank adapter."""
     return ".lora_" in name
+
+
+def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`forward`, made again in the backward pass where there is one."""
+
+    def run(*args, **kwargs) -> Tensor:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def weigh(
     """Copies of the micro-batches, with weights decided over the whole mini-batch and all ranks.
 
     Args:
-        behavior: statistics from the scoring pass; None if there was none, as no selection asked.
+        behavior: statistics from the scoring pass; None if there was none, as nothing asked.
         first: whether the policy is still the one that made the rollout.
         max_new_tokens: longest possible response.
     """
@@ -57,7 +57,7 @@ def weigh(
     weighed = [module.transfer_batch_to_device(micro, device, 0) for micro in micros]
     tokens = Tokens.cat([micro.tokens for micro in weighed])
     objective.set_weights(tokens, current, module.world, max_new_tokens)
-    if is_stale:
+    if is_stale and behavior is not None:
         by_behavior_T = objective.selection.select(tokens, behavior, module.world)
         drift_T = by_behavior_T != (tokens.weights_T != 0)
         module.step_metrics.update({"selection_drift": drift_T})
