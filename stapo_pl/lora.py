@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +24,8 @@ class LoRA:
         rank: of the update of a weight.
         alpha: the update is scaled by alpha / rank.
         dropout: share of an adapter's inputs that is dropped in training.
-        target_modules: names of the layers that get one, not the embedding nor the head;
-            `all-linear` is all others.
+        target_modules: names of the layers that get one, not the embedding nor the head; or a
+            regular expression of whole names; `all-linear` is all others.
 
     Raises:
         ConfigError: a value out of range.
@@ -35,6 +37,8 @@ class LoRA:
     target_modules: str | list[str] = "all-linear"
 
     def __post_init__(self) -> None:
+        if not self.target_modules:
+            raise ConfigError("model.lora.target_modules is empty: no layer would have an adapter")
         if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
             raise ConfigError(
                 "model.lora needs rank >= 1, alpha > 0 and 0 <= dropout < 1, got "
@@ -47,13 +51,14 @@ class LoRA:
         The policy's `state_dict` is then that of the adapters alone.
 
         Raises:
-            ConfigError: peft is not installed, no layer has such a name, or the embedding or the
-                head does.
+            ConfigError: peft is not installed, a name is of no layer, or of the embedding or the
+                head.
         """
         try:
             from peft import LoraConfig  # heavy, and only needed here
         except ImportError as error:
             raise ConfigError('model.lora needs peft: pip install -e ".[lora]"') from error
+        self._check_names(policy)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -76,6 +81,60 @@ class LoRA:
         for name, parameter in policy.model.named_parameters():
             if is_adapter(name) and not parameter.is_meta:
                 parameter.data.copy_(initial_adapter(name, parameter.shape))
+
+    def _check_names(self, policy: Policy) -> None:
+        """peft passes over names of no layer, as long as one of the others is of some."""
+        weights = [(n, getattr(m, "weight", None)) for n, m in policy.model.named_modules()]
+        layers = [name for name, weight in weights if weight is not None and weight.ndim == 2]
+        setting, targets = f"model.lora.target_modules={self.target_modules}", self.target_modules
+        if isinstance(targets, str):
+            if targets.lower() == "all-linear":
+                return
+            try:
+                found = any(re.fullmatch(targets, layer) for layer in layers)
+            except re.error as error:
+                raise ConfigError(f"{setting}: no regular expression, {error}") from error
+            unknown = [] if found else [targets]
+            expected = f"a list of names, or a regular expression of whole ones like {layers[-1]}"
+        else:
+            unknown = [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]
+            expected = "the last part of a name is enough"
+        if unknown:
+            known = list(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+            near = [m for t in unknown for m in difflib.get_close_matches(t, known, n=1)]
+            raise ConfigError(
+                f"{setting}: no layer is called {', '.join(unknown)}"
+                + (f"; did you mean {', '.join(near)}?" if near else f"; there are {known}")
+                + f" ({expected})"
+            )
+
+
+def check_saved(
+    saved: Mapping[str, torch.Size], own: Mapping[str, torch.Size], setting: str = "ckpt_path"
+) -> None:
+    """Compares the parameters of a checkpoint, names and shapes, with those of a policy.
+
+    Args:
+        setting: what chose the checkpoint, for errors.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    ranks = [
+        {shape[0] for name, shape in shapes.items() if ".lora_A." in name}
+        for shapes in (saved, own)
+    ]
+    if saved.keys() == own.keys() and ranks[0] != ranks[1]:
+        was, now = (", ".join(map(str, sorted(found))) for found in ranks)
+        raise ConfigError(
+            f"{setting}: the checkpoint's adapters are of rank {was}, not {now}: go on with "
+            f"model.lora.rank={was}"
+        )
+    if dict(saved) != dict(own):
+        raise ConfigError(
+            f"{setting}: the checkpoint is of another policy, or of other adapters, than "
+            "model.path and model.lora say; what it is of is in the config.yaml of its run"
+        )
 
 
 def initial_adapter(name: str, shape: torch.Size) -> Tensor:

@@ -15,7 +15,7 @@ from transformers import get_scheduler
 
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.loading import load_config, load_policy, load_tokenizer
-from stapo_pl.lora import LoRA, adapters_off
+from stapo_pl.lora import LoRA, adapters_off, check_saved
 from stapo_pl.metrics import Means
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
@@ -309,16 +309,28 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped_steps"] = self.skipped_steps
+        checkpoint["lora_alpha"] = self.lora and self.lora.alpha
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "state_dict" in checkpoint:  # else the strategy has loaded it, and checked
-            saved = {name for name in checkpoint["state_dict"] if name.startswith("policy.")}
-            if saved != {f"policy.{name}" for name in self.policy.state_dict()}:
-                raise ConfigError(
-                    "ckpt_path: the checkpoint is of another policy, or of other adapters, than "
-                    "model.path and model.lora say"
-                )
+            self.check_saved({n: tensor.shape for n, tensor in checkpoint["state_dict"].items()})
+        alpha = checkpoint.get("lora_alpha")
+        if alpha is not None and alpha != self.lora.alpha:
+            raise ConfigError(
+                f"ckpt_path: the checkpoint's adapters were trained with model.lora.alpha={alpha}, "
+                f"not {self.lora.alpha}"
+            )
         self.skipped_steps = checkpoint["skipped_steps"]
+
+    def check_saved(self, shapes: dict[str, torch.Size]) -> None:
+        """Checks that these are the names and shapes of the parameters that a checkpoint holds.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        saved = {name: shape for name, shape in shapes.items() if name.startswith("policy.")}
+        own = {f"policy.{name}": p.shape for name, p in self.policy.state_dict().items()}
+        check_saved(saved, own)
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         self.validation_metrics.update(

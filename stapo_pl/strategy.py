@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 from torch.distributed.fsdp import (
@@ -122,6 +123,14 @@ class FSDP(ModelParallelStrategy):
                 full.to(self.root_device), parameter.device_mesh, parameter.placements
             )
             parameter.to_local().copy_(shares.to_local())
+
+    def load_checkpoint(self, checkpoint_path: str | Path, **kwargs: Any) -> dict[str, Any]:
+        path, prefix = Path(self.broadcast(checkpoint_path)), "state_dict."
+        saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+        self.lightning_module.check_saved(
+            {n.removeprefix(prefix): e.size for n, e in saved.items() if n.startswith(prefix)}
+        )
+        return super().load_checkpoint(path, **kwargs)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None

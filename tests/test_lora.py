@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from conftest import tiny_policy, trajectory
 from test_configs import build
 from test_fit import fit, make, read_scalars
-from test_fsdp import ALL, assert_equal_curves, recorded, run
+from test_fsdp import ALL, assert_equal_curves, recorded, run, start
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.export import export
@@ -76,9 +78,31 @@ def test_samplers_get_the_merged_weights():
     torch.testing.assert_close(statistics(policy), statistics(plain), rtol=0, atol=1e-9)
 
 
-def test_layers_that_do_not_exist_are_refused():
-    with pytest.raises(ConfigError, match=r"model\.lora\.target_modules=nothing: .*not found"):
-        LoRA(target_modules="nothing").add_to(tiny_policy())
+@pytest.mark.parametrize(
+    "targets, reason",
+    [
+        (["q_proj", "vproj"], "no layer is called vproj; did you mean v_proj?"),
+        (["layers.0.self_attn.q_proj", "layers.9.self_attn.q_proj"], "called layers.9.self_attn"),
+        (["self_attn"], "no layer is called self_attn"),
+        ("q_proj,v_proj", "no layer is called q_proj,v_proj"),
+        ("nothing", "no layer is called nothing; there are ['embed_tokens', 'q_proj'"),
+        (".*(q_proj", "no regular expression"),
+        ([], "is empty"),
+    ],
+)
+def test_layers_that_do_not_exist_are_refused(targets, reason):
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        LoRA(target_modules=targets).add_to(tiny_policy())
+
+
+@pytest.mark.parametrize(
+    "targets", [["self_attn.q_proj", "up_proj"], r".*\.(q_proj|up_proj)", "all-linear"]
+)
+def test_layers_that_exist_have_adapters(targets):
+    policy = tiny_policy()
+    LoRA(rank=2, target_modules=targets).add_to(policy)
+    layers = {name.split(".lora_")[0].split(".")[-1] for name in policy.state_dict()}
+    assert layers >= {"q_proj", "up_proj"} and (len(layers) == 7) == (targets == "all-linear")
 
 
 @pytest.mark.parametrize("layer", ["embed_tokens", "lm_head"])
@@ -115,10 +139,18 @@ def test_a_run_resumes_from_adapters(trained, tmp_path):
         assert torch.equal(weight, expected[name]), name
 
 
-def test_a_checkpoint_of_other_adapters_is_refused(trained, tmp_path):
+OTHERS = {
+    "{rank: 4, alpha: 8, target_modules: [q_proj]}": "of another policy, or of other adapters",
+    "{rank: 8, alpha: 8}": "adapters are of rank 4, not 8: go on with model.lora.rank=4",
+    "{rank: 4, alpha: 9}": r"trained with model\.lora\.alpha=8\.0, not 9\.0",
+}
+
+
+@pytest.mark.parametrize("lora, reason", OTHERS.items())
+def test_a_checkpoint_of_other_adapters_is_refused(trained, tmp_path, lora, reason):
     (checkpoint,) = trained.folder.glob("checkpoints/*.ckpt")
-    other = make(tmp_path, "model.lora={rank: 4, target_modules: [q_proj]}", "objective=grpo")
-    with pytest.raises(ConfigError, match="of another policy, or of other adapters"):
+    other = make(tmp_path, f"model.lora={lora}", "objective=grpo")
+    with pytest.raises(ConfigError, match=reason):
         other.trainer.fit(other.model, datamodule=other.datamodule, ckpt_path=checkpoint)
 
 
@@ -147,6 +179,10 @@ def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     run(tmp_path / "2", 2, *words, "trainer.max_epochs=1")
     two = run(tmp_path / "2", 2, *words, *ALL, "ckpt_path=last")
     assert_equal_curves(two, one, 4)
+    for lora, reason in OTHERS.items():
+        checkpoint = f"ckpt_path={last_checkpoint(two.parent)}"
+        refused = start(tmp_path / "2", 2, *words, checkpoint, f"model.lora={lora}")
+        assert refused.returncode == 2 and re.search(f"error: .*{reason}", refused.stderr)
     exported = []
     for folder in (one, two):
         export(last_checkpoint(folder.parent), tmp_path / "model", overwrite=True)
