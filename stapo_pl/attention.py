@@ -1,17 +1,75 @@
-"""Attention among sequences that lie end to end, without padding the layers around it."""
+"""Attention by fused kernels, of padded sequences and of such that lie end to end."""
 
 from __future__ import annotations
+
+import inspect
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from stapo_pl.errors import ConfigError
 
-PACKED = "stapo_packed"
-"""Its name among transformers' attention implementations."""
+PADDED, PACKED = "stapo_padded", "stapo_packed"
+"""Names among transformers' attention implementations."""
+
+# torch 2.11's does not.
+_VARLEN_TAKES_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def takes_groups(on_gpu: bool, dtype: torch.dtype) -> bool:
+    """Whether a fused kernel takes fewer heads of keys than of queries.
+
+    On a GPU only those of half precision do. PyTorch would quietly compute without one, by a
+    [heads, L, L] matrix of scores.
+    """
+    return not on_gpu or dtype in (torch.bfloat16, torch.float16)
+
+
+def repeat_groups(x: Tensor, heads: int, dim: int = 1) -> Tensor:
+    """As many heads of keys or values as there are of queries."""
+    return x.repeat_interleave(heads // x.shape[dim], dim)
+
+
+def padded_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """transformers' `sdpa`, by a fused kernel in any precision.
+
+    Args:
+        query: [B, heads, L, head dimension]; key and value may have fewer heads.
+    """
+    device = query.device.type
+    autocasting = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocasting else query.dtype
+    if takes_groups(query.is_cuda, dtype):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return repeated_attention(module, query, key, value, attention_mask, **kwargs)
+
+
+def repeated_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    """transformers' `sdpa` with heads of keys and values repeated; see `padded_attention`."""
+    key, value = (repeat_groups(x, query.shape[1]) for x in (key, value))
+    if kwargs.get("is_causal") is None:
+        kwargs["is_causal"] = getattr(module, "is_causal", True)
+    # Without the module it does not know of groups.
+    return sdpa_attention_forward(None, query, key, value, attention_mask, **kwargs)
 
 
 def padded_places(ends: Tensor, longest: int, total: int) -> Tensor:
@@ -65,12 +123,18 @@ def packed_attention(
         dtype = torch.get_autocast_dtype(query.device.type)
         query, key, value = (x.to(dtype) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
-        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+        if _VARLEN_TAKES_GROUPS:
+            settings = {"enable_gqa": True}
+        else:
+            settings, k, v = {}, repeat_groups(k, q.shape[1]), repeat_groups(v, q.shape[1])
         out = varlen_attn(
             q, k, v, ends, ends, longest, longest,
-            scale=scaling, window_size=(-1, 0), enable_gqa=True,
+            scale=scaling, window_size=(-1, 0), **settings,
         )  # fmt: skip
-        return out[None], None
+        return out.unsqueeze(0), None
+    if not takes_groups(query.is_cuda, query.dtype):
+        key, value = (repeat_groups(x, query.shape[1]) for x in (key, value))
     total, sequences = query.shape[2], len(ends) - 1
     places_S = padded_places(ends, longest, total)
 
@@ -87,3 +151,5 @@ def packed_attention(
 
 
 AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(PADDED, padded_attention)
+AttentionMaskInterface.register(PADDED, sdpa_mask)

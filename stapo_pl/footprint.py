@@ -17,14 +17,16 @@ from torch.utils.weak import WeakIdKeyDictionary
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from stapo_pl.attention import repeated_attention
 from stapo_pl.policy import Policy
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import MicroBatch, Tokens
 
 # A policy runs without a mask, but given fake tensors transformers makes one for its own attention.
-# It makes none for a name that it knows no mask for.
-_ATTENTION = "sdpa_without_mask"
-AttentionInterface.register(_ATTENTION, sdpa_attention_forward)
+# It makes none for names that it knows no mask for.
+_GROUPED, _REPEATED = "sdpa_without_mask", "repeated_without_mask"
+AttentionInterface.register(_GROUPED, sdpa_attention_forward)
+AttentionInterface.register(_REPEATED, repeated_attention)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -81,6 +83,7 @@ def measure_passes(
     response_tokens: int,
     dtype: torch.dtype = torch.float32,
     autocast: torch.dtype | None = None,
+    repeat_groups: bool = False,
     prepare: Callable[[Policy], None] = lambda policy: None,
     sharded: bool = False,
 ) -> Passes:
@@ -91,13 +94,14 @@ def measure_passes(
     Args:
         dtype: of the weights in the passes.
         autocast: what the passes are autocast to, if they are.
+        repeat_groups: whether attention repeats the heads of keys and values.
         prepare: what is done to the policy first.
         sharded: whether gradients of all but the decoder layers stay to the end, as in FSDP's root;
             otherwise no gradient counts.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=dtype, attn_implementation=_ATTENTION
+            config, dtype=dtype, attn_implementation=_REPEATED if repeat_groups else _GROUPED
         )
         policy = Policy(model).eval()
         prepare(policy)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from stapo_pl.attention import takes_groups
 from stapo_pl.footprint import measure_passes, measure_step
 from stapo_pl.policy import Policy
 from stapo_pl.samplers.base import SamplerShare
@@ -119,6 +120,7 @@ def plan_memory(
         response_tokens=response_tokens,
         dtype=compute_dtype if sharded else dtype,
         autocast=None if sharded or compute_dtype == dtype else compute_dtype,
+        repeat_groups=not takes_groups(on_gpu, compute_dtype),
         prepare=prepare,
         sharded=sharded,
     )

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from stapo_pl.attention import PACKED, padded_places
+from stapo_pl.attention import PACKED, PADDED, padded_places
 from stapo_pl.errors import ConfigError
 from stapo_pl.tensors import token_statistics
 from stapo_pl.types import MicroBatch, TokenStatistics
@@ -31,6 +31,8 @@ class Policy(nn.Module):
         self.model = model
         self.checkpoints_gradients = False
         self._own_attention = model.config._attn_implementation
+        if self._own_attention == "sdpa" and model._supports_attention_backend:
+            model.set_attn_implementation(PADDED)
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
         device = batch.input_ids_S.device
