@@ -31,8 +31,8 @@ from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 from stapo_pl.seeding import check_seed
+from stapo_pl.trainer import RolloutTrainer, check_strategy, compute_dtype
 
-_PRECISIONS = ("32-true", "32", "bf16-mixed", "64-true", "64")
 # Lightning's `true` would be a seed of its own choosing.
 KINDS = {"seed_everything": int}
 
@@ -55,6 +55,7 @@ class StapoCLI(LightningCLI):
         super().__init__(
             PolicyModule,
             RolloutDataModule,
+            trainer_class=RolloutTrainer,
             args=args,
             run=False,
             save_config_callback=_SaveConfig,
@@ -178,16 +179,12 @@ def check_trainer(trainer: Any) -> None:
     Raises:
         ConfigError: names the setting.
     """
-    if trainer.precision not in (*_PRECISIONS, None):
+    check_strategy(trainer.strategy)
+    dtype = compute_dtype(trainer.precision, on_gpu=False)
+    if is_sharded(trainer) and dtype == torch.float64:
         raise ConfigError(
-            f"trainer.precision={trainer.precision} is not supported: half-precision weights "
-            "lose updates as small as those of reinforcement learning; "
-            f"use one of {', '.join(_PRECISIONS)}"
-        )
-    if is_sharded(trainer) and trainer.precision not in ("32-true", "32", None):
-        raise ConfigError(
-            f"trainer.precision={trainer.precision}: sharded weights stay in fp32; what passes "
-            "compute in is trainer.strategy.compute_dtype"
+            f"trainer.precision={trainer.precision}: sharded weights are fp32; use auto, 32-true "
+            "or bf16-mixed"
         )
     if trainer.max_steps not in (-1, None):
         raise ConfigError(

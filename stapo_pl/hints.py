@@ -31,7 +31,9 @@ _ELSEWHERE = {
     ),
     "trainer.devices": ("gpus", "gpu", "num_gpus", "n_gpus", "ngpus", "n_gpus_per_node", "devices"),
     "trainer.num_nodes": ("nodes", "nnodes"),
-    "trainer.precision": ("dtype", "precision", "bf16", "fp16", "fp32", "amp"),
+    "trainer.precision": (
+        "dtype", "precision", "bf16", "fp16", "fp32", "amp", "compute_dtype", "torch_dtype",
+    ),
     "trainer.gradient_clip_val": ("max_grad_norm", "grad_clip", "clip_grad", "gradient_clipping"),
     "trainer.check_val_every_n_epoch": ("eval_steps", "eval_every", "val_every", "test_freq"),
     "trainer.callbacks": ("save_steps", "save_freq", "save_every"),

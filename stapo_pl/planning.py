@@ -17,8 +17,8 @@ from stapo_pl.lora import LoRA
 from stapo_pl.objectives import Objective
 from stapo_pl.plan import MemoryPlan, plan_memory
 from stapo_pl.policy import Policy, shipped_policy
-from stapo_pl.samplers import Sampler, choose_sampler
-from stapo_pl.strategy import resolve
+from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
+from stapo_pl.trainer import compute_dtype
 
 _SHAPES = Path(__file__).parent / "assets" / "shapes"
 
@@ -35,18 +35,13 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
     """
     model, data, trainer = settings.model, settings.data, settings.trainer
     objective, optimizer, engine, lora = _chosen(settings)
-    engine = engine or choose_sampler(device)[0]
+    engine = engine or planned_sampler(device)
     config = architecture(str(shipped_policy()) if model.path is None else model.path)
     on_gpu = device.type == "cuda"
     device_bytes = _device_bytes(device, ranks // (trainer.num_nodes or 1))
     samples = data.prompts_per_mini_batch * data.group_size
     sharded = is_sharded(trainer)
-    precision = str(trainer.precision or "32-true")
-    dtype = torch.float64 if precision.startswith("64") else torch.float32
-    if sharded:
-        compute_dtype = resolve(trainer.strategy.init_args.compute_dtype, on_gpu)
-    else:
-        compute_dtype = torch.bfloat16 if precision == "bf16-mixed" else dtype
+    computes_in = compute_dtype(trainer.precision, on_gpu)
     max_tokens = data.max_prompt_tokens + data.max_new_tokens
     is_base = lora is not None and model.reference_path in (None, model.path)
 
@@ -68,8 +63,8 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
             sequences=max(1, -(-samples // (ranks * trainer.accumulate_grad_batches))),
             prompt_tokens=data.max_prompt_tokens,
             response_tokens=data.max_new_tokens,
-            dtype=dtype,
-            compute_dtype=compute_dtype,
+            dtype=torch.promote_types(computes_in, torch.float32),
+            compute_dtype=computes_in,
             prepare=prepare,
             needs_reference=objective.needs_reference and not is_base,
             cpu_offload=sharded and trainer.strategy.init_args.cpu_offload,
@@ -93,6 +88,12 @@ def planned_ranks(trainer: Namespace) -> int:
     if devices in ("auto", "-1", -1):
         devices = max(1, torch.cuda.device_count())
     return (len(devices) if isinstance(devices, list) else devices) * (trainer.num_nodes or 1)
+
+
+def planned_sampler(device: torch.device) -> Sampler:
+    """What a run on `device` takes; machines with a GPU that are not here have vLLM."""
+    elsewhere = device.type == "cuda" and not torch.cuda.is_available()
+    return VLLMSampler() if elsewhere else choose_sampler(device)[0]
 
 
 def architecture(path: str) -> PreTrainedConfig:

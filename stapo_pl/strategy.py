@@ -1,16 +1,17 @@
-"""Sharding of the policy over all ranks."""
+"""The policy on several ranks: whole on each, or in shards."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, StrategyRegistry
 from torch import nn
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -27,6 +28,21 @@ from stapo_pl.policy import Policy, is_adapter
 from stapo_pl.streaming import WeightFiles, empty_policy, meta_parameters
 
 
+class DDP(DDPStrategy):
+    """Distributed data parallel: every rank keeps the whole policy.
+
+    Args:
+        timeout: hours that ranks wait for each other; for the one whose responses are longest, say.
+    """
+
+    def __init__(self, timeout: float = 6.0) -> None:
+        super().__init__(timeout=timedelta(hours=timeout))
+
+
+# Also what Lightning takes where nothing is said and there are several devices.
+StrategyRegistry.register("ddp", DDP, "Every rank holds the whole policy.", override=True)
+
+
 class FSDP(ModelParallelStrategy):
     """Fully sharded data parallel (FSDP2): each rank keeps a share of every parameter.
 
@@ -36,21 +52,23 @@ class FSDP(ModelParallelStrategy):
     writes its share; a rename makes them complete.
 
     Args:
-        compute_dtype: of forward and backward passes; `auto` is bfloat16 on a GPU and float32 on a
-            CPU.
         cpu_offload: whether shares, gradients and optimizer state rest in the host's memory, where
             the optimizer steps; for models that fit no other way.
+        timeout: hours that ranks wait for each other; for the one whose responses are longest, say.
     """
 
-    def __init__(
-        self,
-        compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-        cpu_offload: bool = False,
-    ) -> None:
+    compute_dtype = torch.float32
+    """Of forward and backward passes; the trainer sets it."""
+
+    def __init__(self, cpu_offload: bool = False, timeout: float = 6.0) -> None:
         # What is offloaded is reduced on the host, too: for gradient norms, say.
         backend = "cpu:gloo,cuda:nccl" if cpu_offload and torch.cuda.is_available() else None
-        super().__init__(tensor_parallel_size=1, process_group_backend=backend)
-        self.compute_dtype, self.cpu_offload = compute_dtype, cpu_offload
+        super().__init__(
+            tensor_parallel_size=1,
+            process_group_backend=backend,
+            timeout=timedelta(hours=timeout),
+        )
+        self.cpu_offload = cpu_offload
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -85,11 +103,11 @@ class FSDP(ModelParallelStrategy):
 
     def _shard(self, policy: Policy) -> None:
         """Shards a policy in place, each decoder layer on its own and then what is left."""
-        on_gpu = self.root_device.type == "cuda"
-        offload = CPUOffloadPolicy(pin_memory=on_gpu) if self.cpu_offload else OffloadPolicy()
+        pin = self.root_device.type == "cuda"
+        offload = CPUOffloadPolicy(pin_memory=pin) if self.cpu_offload else OffloadPolicy()
         settings = {
             "mesh": self.device_mesh["data_parallel"],
-            "mp_policy": MixedPrecisionPolicy(resolve(self.compute_dtype, on_gpu), torch.float32),
+            "mp_policy": MixedPrecisionPolicy(self.compute_dtype, torch.float32),
             "offload_policy": offload,
         }
         for layer in policy.decoder_layers:
@@ -146,9 +164,3 @@ class FSDP(ModelParallelStrategy):
             shutil.rmtree(path, ignore_errors=True)
             os.replace(unfinished, path)
         self.barrier()
-
-
-def resolve(compute_dtype: str, on_gpu: bool) -> torch.dtype:
-    """The type that the setting of this name means."""
-    auto = "bfloat16" if on_gpu else "float32"
-    return getattr(torch, auto if compute_dtype == "auto" else compute_dtype)

@@ -9,12 +9,13 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
-    "policy", "lora", "loading", "streaming", "export", "samplers", "strategy", "footprint", "plan",
-    "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks",
+    "policy", "lora", "loading", "streaming", "export", "samplers", "strategy", "trainer",
+    "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks",
     "hints", "kinds", "overrides", "parser", "planning", "runs", "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
-    "strategy", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning", "cli",
+    "strategy", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning",
+    "cli",
 }  # fmt: skip
 
 

@@ -179,7 +179,7 @@ def test_ranks_that_read_other_data_are_refused_at_the_start(tmp_path):
 
 @pytest.mark.slow
 def test_weights_stay_fp32_where_passes_compute_in_bfloat16(tmp_path):
-    folder = run(tmp_path, 2, "trainer.strategy.compute_dtype=bfloat16", "trainer.max_epochs=1")
+    folder = run(tmp_path, 2, "trainer.precision=bf16-mixed", "trainer.max_epochs=1")
     (checkpoint,) = folder.glob("checkpoints/*.ckpt")
     metadata = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     kinds = {entry.properties.dtype for entry in metadata.values() if hasattr(entry, "properties")}
