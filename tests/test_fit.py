@@ -180,17 +180,18 @@ def test_a_rollout_uses_the_weights_after_the_last_step_of_the_one_before(tmp_pa
     assert not torch.equal(watch.sampled_from[1], watch.after_step[1])
 
 
-def test_the_policy_is_updated_in_training_mode(tmp_path):
-    """Models are loaded in evaluation mode, and scoring and validation switch to it."""
+def test_the_policy_is_updated_in_training_mode_only_if_it_is_to_drop(tmp_path):
+    """Scoring and validation switch to evaluation mode and back, whatever the mode of updates."""
     modes = []
 
     class Watch(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             modes.append(all(module.training for module in pl_module.policy.modules()))
 
-    for objective in ("grpo", "stapo"):  # without and with a scoring pass before the first update
-        fit(make(tmp_path, f"objective={objective}", "data.prompts_per_mini_batch=8"), Watch())
-    assert modes == [True] * 8
+    for dropout in (False, True):
+        words = (f"model.dropout={dropout}", "data.prompts_per_mini_batch=8")
+        fit(make(tmp_path, "objective=stapo", *words), Watch())
+    assert modes == [False] * 4 + [True] * 4
 
 
 def test_a_stale_micro_batch_is_refused(tmp_path):
