@@ -29,9 +29,11 @@ from stapo_pl.module import PolicyModule
 from stapo_pl.overrides import FIT
 from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
+from stapo_pl.precision import compute_dtype
 from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
 from stapo_pl.seeding import check_seed
-from stapo_pl.trainer import RolloutTrainer, check_strategy, compute_dtype
+from stapo_pl.strategy import check_strategy
+from stapo_pl.trainer import RolloutTrainer
 
 # Lightning's `true` would be a seed of its own choosing.
 KINDS = {"seed_everything": int}

@@ -17,8 +17,8 @@ from stapo_pl.lora import LoRA
 from stapo_pl.objectives import Objective
 from stapo_pl.plan import MemoryPlan, plan_memory
 from stapo_pl.policy import Policy, shipped_policy
+from stapo_pl.precision import compute_dtype
 from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
-from stapo_pl.trainer import compute_dtype
 
 _SHAPES = Path(__file__).parent / "assets" / "shapes"
 

@@ -7,11 +7,18 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, StrategyRegistry
+from jsonargparse import Namespace
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    StrategyRegistry,
+)
 from torch import nn
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -22,6 +29,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import distribute_tensor
 
+from stapo_pl.errors import ConfigError
 from stapo_pl.loading import check
 from stapo_pl.lora import initial_adapter
 from stapo_pl.policy import Policy, is_adapter
@@ -164,3 +172,24 @@ class FSDP(ModelParallelStrategy):
             shutil.rmtree(path, ignore_errors=True)
             os.replace(unfinished, path)
         self.barrier()
+
+
+def check_strategy(strategy: Namespace | str | None) -> None:
+    """Refuses strategies that would hand the sampler shards, others that nobody has tried, and a
+    timeout that is none.
+
+    Raises:
+        ConfigError: names what there is in its place.
+    """
+    name = getattr(strategy, "class_path", strategy)
+    known = name in ("auto", "ddp", None)
+    if not known and "." in name:
+        known = issubclass(resolve_name(name), (DDP, FSDP, SingleDeviceStrategy))
+    if not known:
+        raise ConfigError(
+            f"trainer.strategy={name} is not supported: samplers are to get whole weights. "
+            "trainer=fsdp shards the policy, trainer=ddp keeps all of it on every rank"
+        )
+    timeout = getattr(getattr(strategy, "init_args", None), "timeout", None)
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"trainer.strategy.timeout must be more than 0 hours, got {timeout}")

@@ -9,9 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
-    "policy", "lora", "loading", "streaming", "export", "samplers", "strategy", "trainer",
-    "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint", "callbacks",
-    "hints", "kinds", "overrides", "parser", "planning", "runs", "cli", "evaluation",
+    "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "strategy",
+    "trainer", "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint",
+    "shared_folder", "callbacks", "hints", "kinds", "overrides", "parser", "planning", "runs",
+    "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning",

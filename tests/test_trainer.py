@@ -12,7 +12,8 @@ from torch import distributed
 from stapo_pl import trainer as trainers
 from stapo_pl.cli import check_trainer
 from stapo_pl.errors import ConfigError
-from stapo_pl.trainer import RolloutTrainer, compute_dtype
+from stapo_pl.precision import compute_dtype
+from stapo_pl.trainer import RolloutTrainer
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+from stapo_pl.shared_folder import check_shared
+from stapo_pl.world import World
 
 
 class RolloutCheckpoint(ModelCheckpoint):
@@ -23,6 +28,11 @@ class RolloutCheckpoint(ModelCheckpoint):
             save_top_k=keep,
             **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
         )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if trainer.num_nodes > 1:
+            check_shared(Path(self.dirpath), World(), trainer.strategy.root_device)
 
     @property
     def state_key(self) -> str:
