@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 
-_OPENING = r"\boxed{"
-# What can open or close a group; an escaped brace is text, and so is an escaped backslash.
-_TOKEN = re.compile(r"\\.|[{}]", re.DOTALL)
+# A box opens a group, or holds what stands right after it: a command with its groups, or what has
+# no blank. Else there is what can open or close a group; an escaped brace is text, and so is an
+# escaped backslash. No part can match in two ways: linear.
+_BOX = r"\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])\s{0,9}"
+_GROUPS = r"(?:\{[^{}]{0,200}\}){0,3}"
+_FIRST = re.compile(_BOX)
+_TOKEN = re.compile(
+    rf"[{{}}]|(?P<box>{_BOX}\{{)|{_BOX}(?P<bare>-?\\[A-Za-z]{{1,20}}{_GROUPS}"
+    r"|\\\{[^{}\\]{0,200}\\\}|(?:[-+(\[0-9.]|[A-Za-z](?![A-Za-z]))[^\s{}\\$]{0,200})"
+    r"|\\.",
+    re.DOTALL,
+)
 
 
 def last_boxed(text: str) -> str | None:
@@ -16,16 +25,15 @@ def last_boxed(text: str) -> str | None:
         >>> last_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}.")
         '\\frac{1}{2}'
     """
-    first = text.find(_OPENING)
-    if first < 0:
-        return None
     last: tuple[int, int] | None = None
     # Of each open brace: where its content starts, if it is a box's. One pass over any text.
     open_braces: list[int | None] = []
-    for token in _TOKEN.finditer(text, first):
-        if token[0] == "{":
-            is_box = text.endswith(_OPENING, 0, token.end())
-            open_braces.append(token.end() if is_box else None)
+    first = _FIRST.search(text)
+    for token in _TOKEN.finditer(text, first.start()) if first else ():
+        if token["bare"] is not None:
+            last = max(last or token.span("bare"), token.span("bare"))
+        elif token[0].endswith("{") and token[0] != r"\{":
+            open_braces.append(token.end() if token["box"] else None)
         elif token[0] == "}" and open_braces:
             start = open_braces.pop()
             if start is not None and (last is None or start > last[0]):

@@ -61,6 +61,11 @@ class DAPORule(Reward):
         reason = "the same normalised text" if correct else "differs"
         return Score(1.0 if correct else -1.0, correct, extracted, reason)
 
+    def can_match(self, problem: Problem) -> bool:
+        return self.score(
+            Response(rf"\boxed{{{last_boxed(problem.answer) or problem.answer}}}"), problem
+        ).correct
+
 
 def normalize(answer: str) -> str:
     r"""The text of an answer without what does not change its meaning.

@@ -17,3 +17,6 @@ class Exact(Reward):
         correct = extracted is not None and extracted.strip() == problem.answer.strip()
         reason = r"no \boxed{}" if extracted is None else "the same text" if correct else "differs"
         return Score(float(correct), correct, extracted, reason)
+
+    def can_match(self, problem: Problem) -> bool:
+        return self.score(Response(rf"\boxed{{{problem.answer}}}"), problem).correct

@@ -8,10 +8,14 @@ from itertools import product
 from typing import Any
 
 from stapo_pl.problems import Problem
+from stapo_pl.rewards.assignments import pairs
 from stapo_pl.rewards.base import Response, Reward, Score
 from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.rewards.inequalities import as_sets
+from stapo_pl.rewards.names import with_names
 from stapo_pl.rewards.notation import rewrite
 from stapo_pl.rewards.numeric import read_based, read_number, same_number
+from stapo_pl.rewards.signs import both_signs
 
 # Longer answers are no answers, and take math-verify minutes.
 _MAX_CHARACTERS = 2000
@@ -21,10 +25,12 @@ class Math(Reward):
     r"""1 if the last `\boxed{...}` equals the answer by math-verify, else 0.
 
     The answer may itself stand in a `\boxed{...}`. Some notation is written otherwise first
-    (`notation.py`); text that math-verify still cannot read is wrong, unless it is the answer's
-    own. Where both are plain numbers, with a unit or not, they are compared as such: math-verify
-    reads `1e-3` as e - 3, and takes small numbers for equal. Nor does it read the base of `2516_8`,
-    which may be left out, but not be another one.
+    (`notation.py`, `typography.py`); text that math-verify still cannot read is wrong, unless it
+    is the answer's own. Numbers are equal if they are exactly so, or if one is a decimal of at
+    least six significant digits that the other has been rounded or cut off to (`numeric.py`,
+    `equality.py`). Values belong to their names (`assignments.py`), capital letters may be a name
+    (`names.py`), an inequality is the set of what solves it (`inequalities.py`), and a plus-minus
+    is two answers (`signs.py`). The base of `2516_8` may be left out, but not be another one.
     """
 
     def prepare(self) -> None:
@@ -41,26 +47,38 @@ class Math(Reward):
         if len(extracted) > _MAX_CHARACTERS:
             reason = f"an answer of {len(extracted)} characters, over {_MAX_CHARACTERS}"
             return Score(0.0, False, extracted[:_MAX_CHARACTERS], reason)
-        answer = last_boxed(problem.answer) or problem.answer
-        given, answer = rewrite(extracted), rewrite(answer)
+        given, answer = rewrite(extracted), rewrite(last_boxed(problem.answer) or problem.answer)
         if given == answer:
             return Score(1.0, True, extracted, "the same text")
-        based, gold_based = read_based(given), read_based(answer)
-        number, gold = read_number(given), read_number(answer)
-        if number is not None and gold is not None:
-            correct = same_number(number, gold)
-        elif based is not None and gold_based is not None and gold_based[1] is not None:
-            correct = based in (gold_based, (gold_based[0], None))
-        else:
-            correct = _equal(given, answer)
+        correct = _same(given, answer)
         return Score(float(correct), correct, extracted, "equal" if correct else "not equal")
+
+    def can_match(self, problem: Problem) -> bool:
+        answer = last_boxed(problem.answer) or problem.answer
+        box = last_boxed(rf"\boxed{{{answer}}}")
+        return bool(answer.strip()) and len(answer) <= _MAX_CHARACTERS and box == answer
+
+
+def _same(given: str, answer: str) -> bool:
+    """Whether two answers that are written in one notation mean the same."""
+    number, gold = read_number(given), read_number(answer)
+    if number is not None and gold is not None:
+        return same_number(number, gold)
+    based, gold_based = read_based(given), read_based(answer)
+    if based is not None and gold_based is not None and gold_based[1] is not None:
+        return based in (gold_based, (gold_based[0], None))
+    values = pairs(given, answer)
+    if values is not None:
+        return bool(values) and all(_same(*pair) for pair in values)
+    given, answer = with_names(both_signs(given), both_signs(answer))
+    return any(_equal(*pair) for pair in as_sets(given, answer))
 
 
 def _equal(extracted: str, answer: str) -> bool:
-    from math_verify import verify
+    from stapo_pl.rewards.equality import equal
 
     return any(
-        _tried(lambda pair=pair: verify(*pair, timeout_seconds=None, raise_on_error=True), False)
+        _tried(lambda pair=pair: equal(*pair), False)
         for pair in product(_readings(answer), _readings(extracted))
     )
 

@@ -3,10 +3,13 @@ r"""Numbers such as `0.25`, `1.5e-9`, `1.5 \times 10^{-9} \mathrm{~m}` and `2516
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
 
-# Of math-verify's: six decimals. Here they are also six digits of what is smaller than 1.
-_TOLERANCE = Decimal("1e-6")
+# A rounding has so many significant digits: fewer may round anything. Zeros at the end are none,
+# as they say that there is nothing to round.
+_SIGNIFICANT = 6
+# More than any number of an answer has, its exponent included.
+_DIGITS = 4000
 
 # Exponents of more digits name no quantity. No part can match in two ways: linear.
 _NUMBER = re.compile(
@@ -35,15 +38,35 @@ def read_number(text: str) -> Decimal | None:
 
 
 def same_number(a: Decimal, b: Decimal) -> bool:
-    """Whether two numbers differ by no more than rounding.
+    """Whether two numbers are equal, or one is a rounding of the other.
 
     Example:
         >>> same_number(Decimal("0.3333333"), Decimal("0.33333333"))
         True
-        >>> same_number(Decimal("0.0000672"), Decimal("0.0000673"))
+        >>> same_number(Decimal("0.0000672"), Decimal("0.00006724"))
         False
     """
-    return abs(a - b) <= _TOLERANCE * min(Decimal(1), abs(b))
+    return a == b or is_rounding(a, b) or is_rounding(b, a)
+
+
+def is_rounding(written: Decimal, value: Decimal) -> bool:
+    """Whether a decimal is a value at the precision that is written: rounded or cut off at its
+    last decimal, and of at least six significant digits. All else has to be exact: 0.333 is not
+    1/3, and neither is 0.0 or 1.0 what is almost that.
+
+    Example:
+        >>> is_rounding(Decimal("0.666667"), Decimal(2) / Decimal(3))
+        True
+        >>> is_rounding(Decimal("0.000002"), Decimal(1) / Decimal(524288))
+        False
+    """
+    with localcontext(prec=_DIGITS):
+        exponent = written.as_tuple().exponent
+        if exponent >= 0 or len(written.normalize().as_tuple().digits) < _SIGNIFICANT:
+            return False
+        place = Decimal(1).scaleb(exponent)
+        roundings = (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
+        return any(value.quantize(place, rounding) == written for rounding in roundings)
 
 
 def read_based(text: str) -> tuple[str, str | None] | None:

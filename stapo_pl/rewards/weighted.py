@@ -63,6 +63,9 @@ class Weighted(Reward):
         for term in self.terms.values():
             term.reward.prepare()
 
+    def can_match(self, problem: Problem) -> bool:
+        return next(iter(self.terms.values())).reward.can_match(problem)
+
     def score(self, response: Response, problem: Problem) -> Score:
         scores = {name: term.reward.score(response, problem) for name, term in self.terms.items()}
         first = next(iter(scores.values()))
