@@ -24,6 +24,7 @@ from stapo_pl.prompts import (
     make_prompts,
 )
 from stapo_pl.rewards import Response, Reward, Score
+from stapo_pl.rewards.golds import unmatchable
 from stapo_pl.rewards.grader import Grader, Grading
 from stapo_pl.rollout import (
     Generate,
@@ -224,7 +225,16 @@ class RolloutDataModule(L.LightningDataModule):
             f"{name:<11} {counts.describe(self.prompt_rules)}"
             for name, counts in self.counts.items()
         ]
+        lines += filter(None, self._unmatchable())
         return "\n".join(lines)
+
+    def _unmatchable(self) -> Iterator[str]:
+        """Of each set of problems: those whose answer the reward can call right in no response."""
+        train = [prompt.problem for prompt in self.stream.prompts]
+        yield unmatchable(self.task.reward, train)
+        for name, prompts in self.validation_prompts.items():
+            reward = self.benchmarks[name].task.reward
+            yield unmatchable(reward, [prompt.problem for prompt in prompts])
 
     def train_dataloader(self) -> _Loader:
         return _Loader(

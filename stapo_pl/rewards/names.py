@@ -6,7 +6,7 @@ import re
 
 _QUOTED = re.compile(r"\\(?:text|mathrm|mbox|textrm|operatorname)\s{0,9}\{([A-Za-z\s]{0,50})\}")
 _KIND = re.compile(r"\\(?:angle|measuredangle|triangle)(?![A-Za-z])\s*")
-_BETWEEN = re.compile(r"(?<=[A-Z])(?:\s|~|\\[,;:! ])+(?=[A-Z])")
+_BETWEEN = re.compile(r"(?:^|(?<=[A-Z]))(?:\s|~|\\[,;:! ])+(?=[A-Z])")
 _NAMES = re.compile(r"[A-Z]{2,50}(?:[=,][A-Z]{2,50})*")
 _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,50}(?![A-Za-z])")
 

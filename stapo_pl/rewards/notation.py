@@ -24,7 +24,7 @@ _MIXED = re.compile(
 )
 # With a whole number other than 1, one digit and a sign it may as well be Euler's number.
 _SCIENTIFIC = re.compile(
-    r"(?<![A-Za-z0-9.,}\\])(?:(1|[0-9]{0,50}\.[0-9]{1,50}|[0-9]{1,50}\.)[eE]([+-]?[0-9]{1,3})"
+    r"(?<![A-Za-z0-9.}\\])(?:(1|[0-9]{0,50}\.[0-9]{1,50}|[0-9]{1,50}\.)[eE]([+-]?[0-9]{1,3})"
     r"|([0-9]{1,50})[eE]([+-][0-9]{2,3}|[0-9]{1,3}))(?![A-Za-z0-9._^{])"
 )
 _SUBSCRIPT = re.compile(
