@@ -114,6 +114,7 @@ class StapoCLI(LightningCLI):
             check_same_run(self.ckpt_path.parents[1], yaml.safe_load(config))
         elif checkpoint is not None:
             self.ckpt_path = Path(checkpoint).absolute()
+            self.datamodule.takes_other_data = True
             if not self.ckpt_path.exists():
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
         if self.ckpt_path is not None:

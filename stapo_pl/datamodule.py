@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.metrics import rollout_metrics
@@ -21,6 +21,8 @@ from stapo_pl.prompts import (
     PromptFormat,
     PromptRules,
     PromptStream,
+    check_embedded,
+    fingerprint,
     make_prompts,
 )
 from stapo_pl.rewards import Response, Reward, Score
@@ -140,6 +142,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
         self.cursor = 0
+        # Set where the checkpoint to go on from is named: it may be meant for other data.
+        self.takes_other_data = False
         self.world = World()
         self.rollout_metrics: dict[str, float] = {}
         self._grade_seconds = 0.0
@@ -200,7 +204,10 @@ class RolloutDataModule(L.LightningDataModule):
             self.validation_prompts[name], self.counts[label] = make_prompts(
                 benchmark.task.validation_problems(), tokenizer, self.prompt_rules, label
             )
-        self.stream = PromptStream(train, self.seed)
+        vocabulary = self.module.model_config.get_text_config().vocab_size
+        for name, prompts in {"training": train, **self.validation_prompts}.items():
+            check_embedded((p.token_ids for p in prompts), tokenizer, vocabulary, name)
+        self.stream, self.fingerprint = PromptStream(train, self.seed), fingerprint(train)
         self._check_ranks_agree()
         self.grader = Grader(
             [self.task.reward, *(b.task.reward for b in self.benchmarks.values())],
@@ -252,10 +259,28 @@ class RolloutDataModule(L.LightningDataModule):
         }
 
     def state_dict(self) -> dict[str, int]:
-        return {"cursor": self.cursor}
+        return {"cursor": self.cursor, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Lightning calls it after `setup`, which has read the data.
+
+        Raises:
+            ConfigError: the checkpoint was written with other data, and was not named.
+        """
         self.cursor = state_dict["cursor"]
+        # Checkpoints that are older than the fingerprint have none.
+        if state_dict.get("fingerprint", self.fingerprint) == self.fingerprint:
+            return
+        differ = (
+            f"the training prompts or answers of {self.task.source} differ from those that the "
+            "checkpoint was written with"
+        )
+        if not self.takes_other_data:
+            raise ConfigError(
+                f"ckpt_path=last: {differ}; give the same data (task.path), name the checkpoint "
+                "in ckpt_path to go on all the same, or leave ckpt_path out to start a new run"
+            )
+        rank_zero_warn(f"{differ}; going on with the new ones")
 
     def _train_batches(self) -> Iterator[MicroBatch]:
         """One rollout: sample, score, then hand out its mini-batches, each weighed in its turn."""
@@ -332,16 +357,14 @@ class RolloutDataModule(L.LightningDataModule):
     def _check_ranks_agree(self) -> None:
         """Ranks with unlike numbers of batches would wait for each other for ever."""
         validation = [p for prompts in self.validation_prompts.values() for p in prompts]
-        checksum = 0
-        for prompt in (*self.stream.prompts, *validation):
-            checksum = zlib.crc32(repr(prompt.token_ids).encode(), checksum)
         self.world.check_equal(
             {
                 "number of training prompts": len(self.stream.prompts),
                 "number of validation prompts": len(validation),
                 "number of micro-batches a rollout": len(self.train_dataloader()),
                 "number of rollouts": self.trainer.max_epochs,
-                "prompts (their checksum)": checksum,
+                "training prompts and answers (their checksum)": self.fingerprint,
+                "validation prompts and answers (their checksum)": fingerprint(validation),
             },
             self.trainer.strategy.root_device,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ _NO_FILE = {
     "task": "rows of your own are task.path=",
     "reward": "a function of your own is reward=function reward.path=",
 }
+# What files were called before.
+_RENAMED = {"task=verl_parquet": "file"}
 # A class of the user's own, as opposed to the name or path of a file.
 _IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
@@ -209,6 +212,10 @@ def find_config(folder: Path, name: str) -> Path:
     Raises:
         OverrideError: there is no such file.
     """
+    word = f"{folder.name}={name}"
+    if word in _RENAMED:
+        print(f"{word} is called {folder.name}={_RENAMED[word]} now", file=sys.stderr)
+        name = _RENAMED[word]
     for path in (folder / f"{name}.yaml", Path(name)):
         if path.is_file() and path.suffix in (".yaml", ".yml"):
             return path

@@ -25,6 +25,8 @@ class Problem:
     """What else the reward may need of the row, such as a generator's own record of it."""
     place: str = ""
     """File and row, for messages about it."""
+    solution_dropped: bool = False
+    """Whether the row's messages ended with the assistant's, which are not asked."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:

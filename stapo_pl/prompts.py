@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,8 @@ class PromptCounts:
     """Those that ask what an earlier one asks, kept or not."""
     conflicting: int = 0
     """Duplicates whose answer is another than the first one's."""
+    solutions: int = 0
+    """Prompts of rows that ended with a message of the assistant, which is not asked."""
 
     def describe(self, rules: PromptRules) -> str:
         """The counts that are not 0, for people."""
@@ -69,6 +72,11 @@ class PromptCounts:
             parts.append(f"dropped: {', '.join(filter(None, dropped))}")
         if duplicates and not is_dropped:
             parts.append(f"kept: {duplicates}")
+        if self.solutions:
+            parts.append(
+                f"{self.solutions} without the assistant's message at their end "
+                "(task.last_assistant=drop)"
+            )
         return "; ".join(parts)
 
 
@@ -98,8 +106,8 @@ def make_prompts(
         try:
             if problem.key not in rendered:
                 rendered[problem.key] = render(problem, tokenizer, is_chat)
-        except TemplateError as error:  # it belongs to the model, and may ask for some roles only
-            bad.append(f"{problem.place}: the chat template refuses it ({error})")
+        except TemplateRefusal as refusal:
+            bad.append(f"{problem.place}: the chat template refuses it ({refusal})")
             continue
         ids = rendered[problem.key]
         if not ids:
@@ -109,6 +117,7 @@ def make_prompts(
             too_long.append(f"{problem.place}: a prompt of {len(ids)} tokens")
         else:
             prompts.append(Prompt(ids, problem, len(prompts)))
+    counts.solutions = sum(prompt.problem.solution_dropped for prompt in prompts)
     counts.prompts, counts.bad, counts.too_long = len(prompts), len(bad), len(too_long)
     if (bad or too_long) and rules.on_bad_row == "error":
         way_out = "set data.on_bad_row=skip to go without them"
@@ -122,8 +131,46 @@ def make_prompts(
             f"{_first([*bad, *too_long])}; {way_out}"
         )
     if not prompts:
-        raise ConfigError(f"the task has no {name} prompt left: {counts.describe(rules)}")
+        reasons = [*bad, *too_long] or (["the task gave no rows"] if counts.rows == 0 else [])
+        why = f": {_first(reasons)}" if reasons else ""
+        raise ConfigError(f"the task has no {name} prompt left: {counts.describe(rules)}{why}")
     return prompts, counts
+
+
+def check_embedded(
+    prompts: Iterable[Sequence[int]], tokenizer: PreTrainedTokenizerBase, vocabulary: int, name: str
+) -> None:
+    """Checks that the model has an embedding of each token of the prompts.
+
+    Args:
+        prompts: token ids.
+        vocabulary: number of tokens that the model knows.
+        name: of the prompts, for errors.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    unknown = sorted({token for ids in prompts for token in ids if token >= vocabulary})
+    if unknown:
+        named = [f"{tokenizer.convert_ids_to_tokens(token)} ({token})" for token in unknown]
+        raise ConfigError(
+            f"model.path: the {name} prompts have tokens that the model has no embedding for, its "
+            f"vocab_size is {vocabulary}: {_first(named)}; give the model these embeddings "
+            "(resize_token_embeddings), or a tokenizer and chat template without such tokens"
+        )
+
+
+def fingerprint(prompts: Iterable[Prompt]) -> int:
+    """A checksum of what is asked, the answers, and their order."""
+    checksum = 0
+    for prompt in prompts:
+        content = repr((prompt.token_ids, prompt.problem.answer))
+        checksum = zlib.crc32(content.encode(), checksum)
+    return checksum
+
+
+class TemplateRefusal(ValueError):
+    """Why a chat template makes no prompt of a conversation."""
 
 
 def uses_chat(tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat) -> bool:
@@ -141,11 +188,20 @@ def uses_chat(tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat) -
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, is_chat: bool) -> list[int]:
-    """Token ids of a prompt, by the tokenizer's chat template or as plain text."""
+    """Token ids of a prompt, by the tokenizer's chat template or as plain text.
+
+    Raises:
+        TemplateRefusal: the template fails.
+    """
     if is_chat:
-        text = tokenizer.apply_chat_template(
-            problem.messages, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = tokenizer.apply_chat_template(
+                problem.messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:  # it may ask for some roles only
+            raise TemplateRefusal(error) from error
+        except Exception as error:  # it is code of the model's maker, run on the user's row
+            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
     else:
         text = "\n\n".join(message["content"] for message in problem.messages)
     return tokenizer.encode(text, add_special_tokens=not is_chat)

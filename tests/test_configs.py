@@ -42,7 +42,7 @@ def build(words: list[str], folder: Path) -> StapoCLI:
 def test_every_yaml_builds(path, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm, "is_installed", lambda: True)  # it is imported later, to build
     words = [f"{path.parent.name}={path.stem}"]
-    if path.stem == "verl_parquet":
+    if path.stem == "file":
         file = tmp_path / "rows.parquet"
         Dataset.from_list([verl_row("1+1?", "2")]).to_parquet(file)
         words.append(f"task.path={file}")

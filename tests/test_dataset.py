@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet
 import pytest
 import yaml
 from conftest import CONFIGS
 from test_tasks import verl_row
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.rewards import Exact, Math
+from stapo_pl.loading import load_tokenizer
+from stapo_pl.policy import shipped_policy
+from stapo_pl.problems import ProblemSet
+from stapo_pl.prompts import PromptRules, make_prompts
+from stapo_pl.rewards import Exact, Function, Math, Term, Weighted
 from stapo_pl.tasks import Dataset
 
 BOX = "{problem}\nPut it within \\boxed{}."
@@ -192,7 +197,15 @@ GOOD = {"problem": "1+1?", "answer": "2"}
         (GOOD | {"problem": None}, "problem is None (NoneType), expected text or chat messages"),
         (GOOD | {"problem": [{"content": "1+1?"}]}, "expected text or chat messages"),
         (GOOD | {"problem": [{"role": "user", "content": " "}]}, "problem is empty"),
-        (GOOD | {"answer": 5}, "answer is 5 (int), expected text"),
+        (GOOD | {"answer": True}, "answer is True (bool), expected text or a number"),
+        (GOOD | {"answer": ["5"]}, "answer is ['5'] (list), expected text or a number"),
+        (GOOD | {"answer": {"a": 5}}, "answer is {'a': 5} (dict), expected text or a number"),
+        (GOOD | {"answer": float("nan")}, "answer is nan, expected a finite number"),
+        (GOOD | {"problem": '[{"role": "user"}]'}, "expected text or chat messages"),
+        (
+            GOOD | {"problem": [{"role": "assistant", "content": "2"}]},
+            "problem has no message that is not the assistant's",
+        ),
         (GOOD | {"answer": None}, "answer is None (NoneType), expected text"),
         (GOOD | {"answer": ""}, "answer is empty"),
         (verl_row("1+1?", "2") | {"prompt": "\t"}, "prompt is empty"),
@@ -200,7 +213,6 @@ GOOD = {"problem": "1+1?", "answer": "2"}
             verl_row("1+1?", "2") | {"reward_model": {}},
             "column reward_model.ground_truth is missing",
         ),
-        (verl_row("1+1?", 2), "reward_model.ground_truth is 2 (int), expected text"),
         (verl_row("1+1?", "2") | {"extra_info": "x"}, "extra_info is 'x', expected an object"),
         (
             GOOD
@@ -258,3 +270,126 @@ def test_settings_are_checked(rows, kwargs, message):
 def test_the_reward_is_mathematics_unless_another_is_given(rows):
     assert isinstance(Dataset(rows).reward, Math)
     assert isinstance(Dataset(rows, reward=Exact()).reward, Exact)
+
+
+def test_numbers_are_answers_as_the_file_writes_them(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    written = ["7", "0", "-3", "0.5", "0.10", "1e22", "0.1000000000000000055", str(10**30)]
+    path.write_text("".join(f'{{"problem": "1?", "answer": {text}}}\n' for text in written))
+    assert [problem.answer for problem in whole(str(path)).problems] == written
+    for values in ([7, 0], [0.5, 0.1]):
+        made = [{"problem": "1?", "answer": value} for value in values]
+        found = whole(write(tmp_path / "rows.parquet", made)).problems
+        assert [problem.answer for problem in found] == list(map(str, values))
+
+
+def test_a_function_of_ones_own_gets_any_answer_as_json(tmp_path):
+    answers = [{"target": 3, "numbers": [1, 2.50]}, ["4", "four"], True]
+    path = write(tmp_path / "rows.jsonl", [{"problem": "?", "answer": a} for a in answers])
+    reward = Function("test_dataset.write")
+    found = whole(path, reward=reward).problems
+    assert [json.loads(problem.answer) for problem in found] == answers
+    assert len(whole(path, reward=Weighted({"own": Term(1, reward)})).problems) == 3
+    assert len(whole(path).bad_rows) == 3
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_where_all_rows_are_bad_training_says_why(tmp_path, size):
+    path = write(tmp_path / "rows.jsonl", [{"problem": "?", "answer": [i]} for i in range(12)])
+    tokenizer = load_tokenizer(str(shipped_policy()))
+    for rule, start in (("error", "12 of 12 training rows cannot be used: "), ("skip", "the task")):
+        with pytest.raises(ConfigError) as error:
+            found = Dataset(path, validation_size=size).train_problems()
+            make_prompts(found, tokenizer, PromptRules(10, rule), "training")
+        text = str(error.value)
+        assert text.startswith(start) and "row 10: answer is [9] (list)" in text
+        assert "and 2 more" in text and "row 11" not in text
+
+
+def test_where_training_has_only_bad_rows_it_says_why(rows, tmp_path):
+    mixed = write(tmp_path / "mixed.jsonl", [{"problem": "?"}, *ROWS[:4], {"problem": "?"}])
+    found = Dataset(mixed, validation_size=4).train_problems()
+    assert not found.problems and [bad[-32:] for bad in found.bad_rows] == [
+        f"row {n}: column answer is missing" for n in (1, 6)
+    ]
+    found = Dataset(rows, filter={"level": 7}).train_problems()
+    assert (found.problems, found.filtered) == ([], 9)
+
+
+def test_the_solution_of_the_assistant_is_not_asked(tmp_path):
+    user, reply = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+    again, tool = {"role": "user", "content": "2+2?"}, {"role": "tool", "content": "4"}
+    chats = [[user, reply], [user, reply, again, reply, reply], [user], [user, reply, tool]]
+    path = write(tmp_path / "rows.jsonl", [{"problem": c, "answer": "2"} for c in chats])
+    found = whole(path, template="{problem} Box it.").problems
+    boxed = [{"role": "user", "content": f"{text} Box it."} for text in ("1+1?", "2+2?")]
+    assert [problem.messages for problem in found] == [
+        boxed[:1], [user, reply, boxed[1]], boxed[:1], [boxed[0], reply, tool]
+    ]  # fmt: skip
+    _, counts = make_prompts(
+        ProblemSet(found), load_tokenizer(str(shipped_policy())), PromptRules(999), "training"
+    )
+    assert counts.solutions == 2
+    assert "2 without the assistant's message at their end" in counts.describe(PromptRules(999))
+    bad = whole(path, last_assistant="bad_row").bad_rows
+    assert bad == [f"{path}, row {n}: problem ends with a message of the assistant" for n in (1, 2)]
+
+
+def test_columns_may_be_json_text(tmp_path):
+    row = verl_row("1+1?", "2") | {"extra_info": {"index": 3}}
+    texts = row | {key: json.dumps(row[key]) for key in ("prompt", "reward_model", "extra_info")}
+    plain = {"prompt": "[1, 2] and {3}: sum?", "reward_model": {"ground_truth": "[6]"}}
+    for name in ("rows.jsonl", "rows.parquet"):
+        as_is, read = (whole(write(tmp_path / name, [r])).problems for r in (row, texts))
+        for problem in (*as_is, *read):
+            assert (problem.messages, problem.answer, problem.extra) == (
+                row["prompt"], "2", {"index": 3}
+            )  # fmt: skip
+    (problem,) = whole(write(tmp_path / "plain.jsonl", [plain])).problems
+    assert (problem.messages[0]["content"], problem.answer) == (plain["prompt"], "[6]")
+
+
+def test_null_in_a_message_is_no_key(tmp_path):
+    message = {
+        "role": "user",
+        "content": "1?",
+        "name": None,
+        "calls": [{"id": None, "f": {"x": 1}}],
+    }
+    path = write(tmp_path / "rows.jsonl", [{"problem": [message], "answer": "1"}])
+    (problem,) = whole(path).problems
+    assert problem.messages == [{"role": "user", "content": "1?", "calls": [{"f": {"x": 1}}]}]
+
+
+def test_several_files_are_read_in_order(tmp_path):
+    first, second = (
+        write(tmp_path / name, [*ROWS[a:b], {"problem": "?"}])
+        for name, a, b in (("a.jsonl", 0, 4), ("b.parquet", 4, 9))
+    )
+    task = Dataset([first, second], validation_size=2)
+    assert task.name == "a" and asked(task.validation_problems()) == ["0+0?", "1+1?"]
+    train = task.train_problems()
+    assert asked(train) == [f"{i}+{i}?" for i in range(2, 9)]
+    assert [bad.split(": ")[0] for bad in train.bad_rows] == [f"{first}, row 5", f"{second}, row 6"]
+    task = Dataset(first, validation_path=[second, first], validation_size=None)
+    assert len(task.validation_problems().problems) == 9
+    with pytest.raises(ConfigError, match=r"task\.path=none\.json: no such file"):
+        Dataset([first, "none.json"])
+    with pytest.raises(ConfigError, match=r"task\.path=\[\]: expected a path"):
+        Dataset([])
+
+
+@pytest.mark.parametrize(
+    "name, text", [("a.jsonl", ""), ("a.jsonl", "\n \n"), ("a.json", " "), ("a.json", "[]"),
+                   ("a.parquet", "")]
+)  # fmt: skip
+def test_an_empty_file_is_said_to_be_empty(tmp_path, rows, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    for paths in (str(path), [rows, str(path)]):
+        with pytest.raises(ConfigError, match=f"{name} has no rows"):
+            Dataset(paths).train_problems()
+    table = pyarrow.table({"problem": pyarrow.array([], pyarrow.string())})
+    pyarrow.parquet.write_table(table, tmp_path / "none.parquet")
+    with pytest.raises(ConfigError, match="none.parquet has no rows"):
+        Dataset(str(tmp_path / "none.parquet")).train_problems()

@@ -193,11 +193,11 @@ def test_grading_needs_neither_rows_nor_sampler(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     folder = evaluate(
-        tmp_path, "benchmark=verl_parquet", f"benchmark.path={file}", "benchmark.validation_size=6",
+        tmp_path, "benchmark=file", f"benchmark.path={file}", "benchmark.validation_size=6",
         "benchmark.prompt=problem", "benchmark.answer=answer", "benchmark.template=null",
     )  # fmt: skip
     before = json.loads((folder / "results.json").read_text())
-    assert before[0]["problems"] == 6 and before[0]["benchmark"] == "verl_parquet"
+    assert before[0]["problems"] == 6 and before[0]["benchmark"] == "file"
     file.unlink()
     grade(folder, "sampler=vllm", "reward=math")
     assert json.loads((folder / "results-math.json").read_text()) == before
@@ -432,17 +432,17 @@ def test_a_second_evaluation_adds_to_the_first(tmp_path):
     folder = evaluate(tmp_path, "benchmark.samples=1", "decodings=[[1, 1]]")
     file = tmp_path / "rows.v2.jsonl"
     file.write_text('{"problem": "Compute 10+10.", "answer": "20"}\n')
-    words = ("benchmark=verl_parquet", f"benchmark.path={file}", "benchmark.validation_size=1")
+    words = ("benchmark=file", f"benchmark.path={file}", "benchmark.validation_size=1")
     words += ("benchmark.prompt=problem", "benchmark.answer=answer", "decodings=[[0.5, 1]]")
     evaluate(tmp_path, *words)
     both = json.loads((folder / "results.json").read_text())
     assert [(r["benchmark"], r["decoding"], r["samples"]) for r in both] == [
-        ("arithmetic", "T1-p1", 1), ("verl_parquet", "T0.5-p1", 4),
+        ("arithmetic", "T1-p1", 1), ("file", "T0.5-p1", 4),
     ]  # fmt: skip
     evaluate(tmp_path, "benchmark.samples=2", "decodings=[[0.5, 1]]")
     three = json.loads((folder / "results.json").read_text())
     assert [(r["benchmark"], r["decoding"], r["samples"]) for r in three] == [
-        ("arithmetic", "T1-p1", 1), ("arithmetic", "T0.5-p1", 2), ("verl_parquet", "T0.5-p1", 4),
+        ("arithmetic", "T1-p1", 1), ("arithmetic", "T0.5-p1", 2), ("file", "T0.5-p1", 4),
     ]  # fmt: skip
     (folder / "results.json").unlink()
     grade(folder)

@@ -333,7 +333,7 @@ def test_verl_rows_run_the_whole_path(tmp_path):
     file = tmp_path / "rows.parquet"
     rows = [verl_row(f"What is {i}+{i}?", str(2 * i)) for i in range(30)]
     Dataset.from_list([*rows, verl_row("x" * 2000, "1")]).to_parquet(file)
-    task = ("task=verl_parquet", f"task.path={file}", "task.validation_size=4")
+    task = ("task=file", f"task.path={file}", "task.validation_size=4")
     with pytest.raises(ConfigError, match=r"rows.parquet, row 31: a prompt of \d+ tokens"):
         fit(make(tmp_path, "data.max_new_tokens=16", task=task))
     skip = ("data.on_bad_row=skip", "data.max_new_tokens=16")
@@ -357,7 +357,7 @@ def test_runs_are_equal_whatever_came_before(tmp_path):
 
 def test_benchmark_rows_run_the_whole_path(tmp_path, benchmark_folder):
     file = benchmark_folder / "MATH-500.parquet"
-    task = ("task=verl_parquet", f"task.path={file}", "task.validation_size=4")
+    task = ("task=file", f"task.path={file}", "task.validation_size=4")
     words = ("data.max_new_tokens=32", "data.on_bad_row=skip")
     cli = fit(make(tmp_path, *words, task=task))
     assert cli.trainer.global_step == 4
@@ -394,7 +394,7 @@ def test_reasoning_gym_runs_the_whole_path(tmp_path):
 
 def test_benchmarks_are_validated_on_each_by_itself(tmp_path):
     """Two sets of other sizes and samples; what is logged as val/... is their mean."""
-    words = ("benchmark=arithmetic,verl_parquet", "benchmark.validation_size=8")
+    words = ("benchmark=arithmetic,file", "benchmark.validation_size=8")
     file = tmp_path / "rows.jsonl"
     rows = [
         {"problem": problem.messages[0]["content"], "answer": problem.answer}
@@ -403,7 +403,7 @@ def test_benchmarks_are_validated_on_each_by_itself(tmp_path):
     file.write_text("\n".join(map(json.dumps, rows)))
     chosen = expand(words, CONFIGS)[0]
     benchmarks = json.loads(chosen.partition("=")[2])
-    table = benchmarks["verl_parquet"]
+    table = benchmarks["file"]
     table["samples"] = 3
     table["task"]["init_args"] |= {"path": str(file), "prompt": "problem", "answer": "answer",
                                    "template": None}  # fmt: skip
@@ -413,11 +413,11 @@ def test_benchmarks_are_validated_on_each_by_itself(tmp_path):
     )  # fmt: skip
     curves = scalars(cli)
     for metric in ("accuracy", "pass_at_k", "majority_at_k", "truncated_fraction"):
-        parts = [curves[f"val/{name}/{metric}"] for name in ("arithmetic", "verl_parquet")]
+        parts = [curves[f"val/{name}/{metric}"] for name in ("arithmetic", "file")]
         assert all(len(part) == 2 for part in parts)
         mean = [(a + b) / 2 for (_, a), (_, b) in zip(*parts, strict=True)]
         assert [v for _, v in curves[f"val/{metric}"]] == pytest.approx(mean), metric
-    thirds = 3 * 8 * curves["val/verl_parquet/accuracy"][0][1]
+    thirds = 3 * 8 * curves["val/file/accuracy"][0][1]
     assert thirds == pytest.approx(round(thirds), abs=1e-4) and thirds > 0
     # Responses of the rollouts were judged by another reward, in workers of their own.
     assert type(cli.datamodule.task.reward).__name__ == "Math"

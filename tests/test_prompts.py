@@ -8,7 +8,14 @@ from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_tokenizer
 from stapo_pl.policy import shipped_policy
 from stapo_pl.problems import Problem, ProblemSet
-from stapo_pl.prompts import PromptRules, make_prompts, render, uses_chat
+from stapo_pl.prompts import (
+    PromptRules,
+    check_embedded,
+    fingerprint,
+    make_prompts,
+    render,
+    uses_chat,
+)
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
 
@@ -119,3 +126,30 @@ def test_a_row_that_the_chat_template_refuses_is_a_bad_row(tokenizer):
     tokenizer.chat_template = "{{ raise_exception('no system role') }}"
     with pytest.raises(ConfigError, match=r"problem 1: the chat template refuses it .no system"):
         make_prompts(ProblemSet(problems("1+1?")), tokenizer, PromptRules(10), "training")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0].content + 1 }}", "{{ 1 / 0 }}", "{{ a.b.c }}"]
+)
+def test_any_error_of_a_chat_template_is_the_rows(tokenizer, template):
+    tokenizer.chat_template = template
+    with pytest.raises(ConfigError, match="training problem 1: the chat template refuses it"):
+        make_prompts(ProblemSet(problems("1+1?")), tokenizer, PromptRules(10), "training")
+
+
+def test_tokens_that_the_model_has_not_are_named(tokenizer):
+    check_embedded([[0, 5], [6]], tokenizer, 7, "validation")
+    name = tokenizer.convert_ids_to_tokens(6)
+    with pytest.raises(ConfigError) as error:
+        check_embedded([[0, 5], [6]], tokenizer, 6, "validation")
+    assert "the validation prompts have tokens" in str(error.value)
+    assert f"vocab_size is 6: {name} (6);" in str(error.value)
+
+
+def test_the_fingerprint_is_of_prompts_answers_and_order(tokenizer):
+    def of(*texts, answers=""):
+        found = ProblemSet(problems(*texts, answers=answers))
+        return fingerprint(make_prompts(found, tokenizer, PromptRules(10), "training")[0])
+
+    assert of("1", "2") == of("1", "2")
+    assert len({of("1", "2"), of("2", "1"), of("1"), of("1", "2", answers="12")}) == 4

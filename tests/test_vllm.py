@@ -156,7 +156,7 @@ def test_the_gap_stays_below_1e_4_while_the_policy_learns(tmp_path, head, temper
         f"data.temperature={temperature}", "data.max_new_tokens=24", "trainer.max_epochs=5",
         "trainer.check_val_every_n_epoch=9", "objective=grpo", "objective.entropy_coef=0.1",
         "model.warmup_steps=0", "model.max_sampler_gap=1e-4", "model.on_sampler_gap=raise",
-        task=("task=verl_parquet", f"task.path={file}", "task.validation_size=4"),
+        task=("task=file", f"task.path={file}", "task.validation_size=4"),
     )  # fmt: skip
     fit(cli)
     assert min(len(prompt.token_ids) for prompt in cli.datamodule.stream.prompts) > 32

@@ -30,7 +30,7 @@ from stapo_pl.evaluation.report import figures, in_order, table, with_paper
 from stapo_pl.evaluation.sampling import SampleSet
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
 from stapo_pl.problems import Problem
-from stapo_pl.prompts import PromptRules, make_prompts, render, uses_chat
+from stapo_pl.prompts import PromptRules, check_embedded, make_prompts, render, uses_chat
 from stapo_pl.rewards.base import Reward
 from stapo_pl.rewards.grader import Grader, Grading
 from stapo_pl.tasks.base import Task
@@ -101,6 +101,9 @@ class Evaluation:
         for name, task in tasks.items():
             found = task.validation_problems()
             prompts[name], counts = make_prompts(found, model.tokenizer, rules, name)
+            ids = (prompt.token_ids for prompt in prompts[name])
+            vocabulary = model.config.get_text_config().vocab_size
+            check_embedded(ids, model.tokenizer, vocabulary, name)
             if self.world.rank == 0:
                 print(f"{name:<15} {counts.describe(rules)}")
         work: list[tuple[SampleSet, list[Place]]] = []

@@ -52,6 +52,8 @@ class Reward(ABC):
     for it: it then runs where it is called."""
     extracts: bool = True
     """Whether it looks for an answer in the response: else `Score.extracted` means nothing."""
+    takes_any_answer: bool = False
+    """Whether the answers of rows may be lists, objects or truth values, as JSON text."""
     worst: float = 0.0
     """The reward of a response that could not be judged."""
     best: float = 1.0

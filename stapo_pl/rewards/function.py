@@ -26,6 +26,7 @@ class Function(Reward):
     """
 
     extracts = False  # a number or a bool says nothing of an answer
+    takes_any_answer = True
 
     def __init__(self, path: str) -> None:
         self.path = path

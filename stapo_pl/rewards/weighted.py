@@ -43,6 +43,7 @@ class Weighted(Reward):
         self.terms = terms
         self.bounded = all(term.reward.bounded for term in terms.values())
         self.extracts = next(iter(terms.values())).reward.extracts
+        self.takes_any_answer = all(term.reward.takes_any_answer for term in terms.values())
         self.worst, self.best = (
             sum(term.weight * parts[name] for name, term in terms.items())
             for parts in (self.worst_components, self._components(best=True))

@@ -15,6 +15,11 @@ class Task(ABC):
     """For curves and files."""
     reward: Reward
 
+    @property
+    def source(self) -> str:
+        """Where its problems come from, for errors."""
+        return self.name
+
     @abstractmethod
     def train_problems(self) -> ProblemSet: ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from stapo_pl.problems import Problem, ProblemSet
 from stapo_pl.progress import progress_bar
 from stapo_pl.rewards import Math, Reward
 from stapo_pl.tasks.base import Task
-from stapo_pl.tasks.rows import MissingColumn, RowReader, value_at
-from stapo_pl.tasks.tables import BadRow, Table, find_table
+from stapo_pl.tasks.rows import LastAssistant, MissingColumn, RowReader, value_at
+from stapo_pl.tasks.tables import BadRow, Table, find_tables
 from stapo_pl.world import World
 
 # Seconds from which reading shows its progress.
@@ -36,17 +37,21 @@ class Dataset(Task):
     Args:
         path: a .parquet, .jsonl or .json (list of objects) file; a folder, which stands for the
             file in it that is called `name`, whatever case and punctuation; or the name of a
-            dataset of the hub, owner/name, or a folder that it was copied to.
+            dataset of the hub, owner/name, or a folder that it was copied to. A list of these is
+            read in its order.
         subset: the configuration of a dataset of the hub.
         split: likewise; files have none.
-        name: for curves and files; None is that of the file or dataset.
+        name: for curves and files; None is that of the (first) file or dataset.
         prompt: the column of the problem, text or chat messages.
-        answer: the column of the answer, text.
+        answer: the column of the answer, text or a number. Lists, objects and truth values are bad
+            rows, but a function of your own gets them as JSON text.
         pattern: a regular expression whose first group is the problem in the text of that column;
             None takes all of it. Text that it is not found in is a bad row.
         template: what is asked, with `{problem}` in it; None asks the problem as it is, as does a
             problem that asks for a \boxed{} answer where the template would.
         system: a system message before messages that have none.
+        last_assistant: what to do about messages that end with the assistant's, which is a
+            solution: `drop` it and count that, or take the row for a `bad_row`.
         filter: columns, and the value or list of values that a row must have there.
         reward: judges the answers; None is mathematical equality.
         validation_path: as `path`, of validation.
@@ -59,7 +64,7 @@ class Dataset(Task):
 
     def __init__(
         self,
-        path: str,
+        path: list[str] | str,
         subset: str | None = None,
         split: str = "train",
         name: str | None = None,
@@ -68,9 +73,10 @@ class Dataset(Task):
         pattern: str | None = None,
         template: str | None = None,
         system: str | None = None,
+        last_assistant: LastAssistant = "drop",
         filter: dict[str, Any] | None = None,
         reward: Reward | None = None,
-        validation_path: str | None = None,
+        validation_path: list[str] | str | None = None,
         validation_split: str | None = None,
         validation_size: int | None = 64,
     ) -> None:
@@ -80,45 +86,62 @@ class Dataset(Task):
             )
         if template is not None and "{problem}" not in template:
             raise ConfigError(f"task.template={template}: expected {{problem}} in it")
-        self.table = find_table("task.path", path, name, subset, split)
-        self.name = name or (self.table.file.stem if self.table.file else Path(path).name)
-        self.reader = RowReader(self.name, prompt, answer, _compiled(pattern), template, system)
+        self.tables = find_tables("task.path", path, name, subset, split)
+        first = self.tables[0]
+        self.name = name or (first.file.stem if first.file else Path(first.source).name)
+        self.reward = reward or Math()
+        self.reader = RowReader(
+            self.name,
+            prompt,
+            answer,
+            _compiled(pattern),
+            template,
+            system,
+            last_assistant,
+            self.reward.takes_any_answer,
+        )
         self.filter = {
             column: value if isinstance(value, list) else [value]
             for column, value in (filter or {}).items()
         }
-        self.reward = reward or Math()
         self.validation_size = validation_size
-        self.validation_table: Table | None = None
+        self.validation_tables: list[Table] | None = None
         if validation_path is not None:
-            self.validation_table = find_table(
+            self.validation_tables = find_tables(
                 "task.validation_path", validation_path, name, None, validation_split or split
             )
-        elif validation_split is not None and self.table.file is None:
-            self.validation_table = find_table("task.path", path, name, subset, validation_split)
+        elif validation_split is not None and all(table.file is None for table in self.tables):
+            self.validation_tables = find_tables("task.path", path, name, subset, validation_split)
 
     def train_problems(self) -> ProblemSet:
-        if self.validation_table is not None:
-            return _collect(self._outcomes(self.table))
+        if self.validation_tables is not None:
+            return _collect(self._outcomes(self.tables))
         if self.validation_size is None:
             raise self._nothing_left("null")
-        outcomes = self._outcomes(self.table)
+        outcomes = self._outcomes(self.tables)
         first = _collect(outcomes, self.validation_size, distinct=True)
         held_out = {problem.key for problem in first.problems}
         rest = _collect(outcomes)
         problems = [problem for problem in rest.problems if problem.key not in held_out]
+        copies = len(rest.problems) - len(problems)
+        if not first.problems:  # validation has read all rows: say why there is no problem
+            return first
         if not problems and not first.bad_rows and not rest.bad_rows:
             raise self._nothing_left(self.validation_size)
-        copies = len(rest.problems) - len(problems)
+        if not problems:
+            rest.bad_rows = first.bad_rows + rest.bad_rows
         return ProblemSet(problems, rest.bad_rows, rest.filtered + copies)
 
     def validation_problems(self) -> ProblemSet:
-        if self.validation_table is not None:
-            return _collect(self._outcomes(self.validation_table), self.validation_size)
+        if self.validation_tables is not None:
+            return _collect(self._outcomes(self.validation_tables), self.validation_size)
         held_out = self.validation_size is not None
-        return _collect(self._outcomes(self.table), self.validation_size, distinct=held_out)
+        return _collect(self._outcomes(self.tables), self.validation_size, distinct=held_out)
 
-    def _outcomes(self, table: Table) -> Iterator[Problem | str | None]:
+    def _outcomes(self, tables: list[Table]) -> Iterator[Problem | str | None]:
+        return chain.from_iterable(map(self._outcomes_of, tables))
+
+    def _outcomes_of(self, table: Table) -> Iterator[Problem | str | None]:
         """What becomes of each row: a problem, why it is none, or None if it is filtered out."""
         missing, columns = Counter[str](), dict[str, None]()
         objects = filtered = 0
@@ -131,6 +154,7 @@ class Dataset(Task):
             leave=False,
             disable=World().rank > 0,
         )
+        number = None
         for number, row in rows:
             place = f"{table.source}, row {number}"
             try:
@@ -150,6 +174,8 @@ class Dataset(Task):
                     missing[reason.column] += 1
                     columns |= dict.fromkeys(row)
                 yield f"{place}: {reason}"
+        if number is None:
+            raise ConfigError(f"{table.source} has no rows")
         for column, count in missing.items():
             if count == objects - filtered and column not in elsewhere:
                 raise ConfigError(
@@ -160,9 +186,13 @@ class Dataset(Task):
     def _is_filtered(self, row: dict[str, Any]) -> bool:
         return any(value_at(row, column) not in values for column, values in self.filter.items())
 
+    @property
+    def source(self) -> str:
+        return ", ".join(table.source for table in self.tables)
+
     def _nothing_left(self, size: int | str) -> ConfigError:
         return ConfigError(
-            f"task.validation_size={size} holds out all problems of {self.table.source}, so that "
+            f"task.validation_size={size} holds out all problems of {self.source}, so that "
             "none is left to train on: set a lower number, or give task.validation_path (a file "
             "has no splits)"
         )

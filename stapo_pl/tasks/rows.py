@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 from stapo_pl.problems import Problem
-from stapo_pl.tasks.tables import BadRow
+from stapo_pl.tasks.tables import BadRow, parse_json
 
 _VERL_COLUMNS = ("prompt", "reward_model")
+LastAssistant = Literal["drop", "bad_row"]
 
 
 class MissingColumn(BadRow):
@@ -25,11 +29,14 @@ class MissingColumn(BadRow):
 def value_at(row: dict[str, Any], column: str) -> Any:
     """What a row has in a column; `a.b` is b inside a, `a.0` the first of the list a.
 
+    An `a` that is kept as JSON text is read.
+
     Raises:
         MissingColumn: nothing.
     """
     value: Any = row
     for key in [column] if column in row else column.split("."):
+        value = _from_json(value)
         try:
             value = value[int(key) if isinstance(value, list) else key]
         except (KeyError, IndexError, TypeError, ValueError):
@@ -54,6 +61,9 @@ class RowReader:
     pattern: re.Pattern | None
     template: str | None
     system: str | None
+    last_assistant: LastAssistant = "drop"
+    any_answer: bool = False
+    """Whether the reward takes answers of any kind, as JSON text."""
 
     def read(self, row: dict[str, Any], place: str) -> Problem:
         """The problem of a row.
@@ -66,19 +76,41 @@ class RowReader:
         if is_verl:
             prompt = prompt if _has(row, prompt) else "prompt"
             answer = answer if _has(row, answer) else "reward_model.ground_truth"
-        messages = self._messages(value_at(row, prompt), prompt)
+        messages, solution_dropped = self._messages(value_at(row, prompt), prompt)
         source, extra = (row.get("data_source"), row.get("extra_info")) if is_verl else (None, None)
+        extra = _from_json(extra)
         if not isinstance(extra, dict | None):
             raise BadRow(f"extra_info is {_shown(extra)}, expected an object")
         return Problem(
             messages,
-            _text(value_at(row, answer), answer),
+            self._answer(value_at(row, answer), answer),
             source if isinstance(source, str) else self.name,
             extra or {},
             place,
+            solution_dropped,
         )
 
-    def _messages(self, value: Any, column: str) -> list[dict[str, str]]:
+    def _answer(self, value: Any, column: str) -> str:
+        """Numbers as the file writes them, as far as its format keeps that."""
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            if not math.isfinite(value):
+                raise BadRow(f"{column} is {value}, expected a finite number")
+            return str(value)
+        if not isinstance(value, list | dict | bool):
+            return _text(value, column)
+        if not self.any_answer:
+            raise BadRow(
+                f"{column} is {_shown(value)}, expected text or a number; only reward=function "
+                "takes others, as JSON text"
+            )
+        try:
+            return _text(json.dumps(value, ensure_ascii=False), column)
+        except TypeError as error:  # such as a date of a parquet file
+            raise BadRow(f"{column} is {_shown(value)}, which JSON cannot hold ({error})") from None
+
+    def _messages(self, value: Any, column: str) -> tuple[list[dict[str, str]], bool]:
+        """The messages that are asked, and whether a solution after them was dropped."""
+        value = _without_nulls(_messages_of_json(value))
         if isinstance(value, str):
             value = [{"role": "user", "content": value}]
         if not isinstance(value, list) or not all(map(_is_message, value)):
@@ -87,16 +119,26 @@ class RowReader:
             )
         if not value:
             raise BadRow(f"{column} is empty")
-        *earlier, last = value
-        for message in earlier:
+        messages = list(value)
+        while messages and messages[-1]["role"] == "assistant":
+            messages.pop()
+        solution_dropped = len(messages) < len(value)
+        if solution_dropped and self.last_assistant == "bad_row":
+            raise BadRow(f"{column} ends with a message of the assistant")
+        if not messages:
+            raise BadRow(f"{column} has no message that is not the assistant's")
+        for message in messages:
             _check_unicode(message["content"], column)
+        # A tool's answer may follow what the user asked.
+        users = [i for i, message in enumerate(messages) if message["role"] == "user"]
+        place = users[-1] if users else -1
+        last = messages[place]
         content = self._in_template(self._problem(_text(last["content"], column), column))
         # One copy of equal texts: DAPO-Math-17k has each of its problems a hundred times.
-        content = sys.intern(content)
-        messages = [*earlier, {**last, "content": content}]
+        messages[place] = {**last, "content": sys.intern(content)}
         if self.system is not None and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system})
-        return messages
+        return messages, solution_dropped
 
     def _problem(self, text: str, column: str) -> str:
         if self.pattern is None:
@@ -112,6 +154,28 @@ class RowReader:
         if r"\boxed{}" in template and r"\boxed{}" in problem:
             return problem
         return template.replace("{problem}", problem)
+
+
+def _from_json(value: Any) -> Any:
+    """What JSON text of an object or a list stands for; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        with suppress(ValueError, RecursionError):
+            return parse_json(value)
+    return value
+
+
+def _messages_of_json(value: Any) -> Any:
+    """Text that is a list of messages in JSON is read; a problem may begin with [ as well."""
+    read = _from_json(value)
+    is_chat = isinstance(read, list) and read and all(isinstance(m, dict) for m in read)
+    return read if is_chat and all("role" in message for message in read) else value
+
+
+def _without_nulls(value: Any) -> Any:
+    """Tables give every object all keys, null where there is none; templates ask for a key."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _is_message(value: Any) -> bool:

@@ -22,6 +22,28 @@ class BadRow(ValueError):
     """Why a row is no problem."""
 
 
+class WrittenFloat(float):
+    """A number of a JSON file; its text is the file's."""
+
+    def __new__(cls, text: str | float) -> WrittenFloat:
+        number = super().__new__(cls, text)
+        number.text = str(text)
+        return number
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_json(text: bytes | str) -> Any:
+    """What JSON stands for, with numbers that know how they were written.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, parse_float=WrittenFloat)
+
+
 @dataclass
 class Table:
     """Rows that can be read again and again."""
@@ -43,9 +65,25 @@ class Table:
         Raises:
             ConfigError: the file or dataset as a whole cannot be read.
         """
+        if self.file is not None and self.file.stat().st_size == 0:
+            return iter(())
         if self.file is None:
             return _hub(self.source, self.subset, self.split)
         return {".parquet": _parquet, ".jsonl": _jsonl, ".json": _json}[self.file.suffix](self.file)
+
+
+def find_tables(
+    setting: str, paths: list[str] | str, name: str | None, subset: str | None, split: str
+) -> list[Table]:
+    """`find_table` of one path, or of each of several.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not paths:
+        raise ConfigError(f"{setting}={paths}: expected a path, or a list of some")
+    several = paths if isinstance(paths, list) else [paths]
+    return [find_table(setting, path, name, subset, split) for path in several]
 
 
 def find_table(setting: str, path: str, name: str | None, subset: str | None, split: str) -> Table:
@@ -100,9 +138,12 @@ def _plain(name: str) -> str:
 
 def _parquet(file: Path) -> Rows:
     from datasets import Dataset, disable_progress_bars  # heavy, and only needed here
+    from pyarrow.parquet import read_metadata
 
     disable_progress_bars()
     try:
+        if read_metadata(file).num_rows == 0:  # which `datasets` refuses
+            return iter(())
         table = Dataset.from_parquet(str(file), keep_in_memory=True)
     except Exception as error:  # the file is the user's and may be anything
         raise ConfigError(f"{file}: no parquet file that can be read ({_reason(error)})") from error
@@ -146,7 +187,8 @@ def _jsonl(file: Path) -> Rows:
 
 
 def _json(file: Path) -> Rows:
-    rows = _parse(file.read_bytes())
+    text = file.read_bytes()
+    rows = _parse(text) if text.strip() else []
     if isinstance(rows, BadRow):
         raise ConfigError(f"{file}: {rows}")
     if not isinstance(rows, list):
@@ -156,6 +198,6 @@ def _json(file: Path) -> Rows:
 
 def _parse(text: bytes) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except (ValueError, RecursionError) as error:
         return BadRow(f"no JSON ({error})")
