@@ -309,7 +309,7 @@ def test_where_all_rows_are_bad_training_says_why(tmp_path, size):
 def test_where_training_has_only_bad_rows_it_says_why(rows, tmp_path):
     mixed = write(tmp_path / "mixed.jsonl", [{"problem": "?"}, *ROWS[:4], {"problem": "?"}])
     found = Dataset(mixed, validation_size=4).train_problems()
-    assert not found.problems and [bad[-32:] for bad in found.bad_rows] == [
+    assert not found.problems and [bad.split(", ")[-1] for bad in found.bad_rows] == [
         f"row {n}: column answer is missing" for n in (1, 6)
     ]
     found = Dataset(rows, filter={"level": 7}).train_problems()
@@ -391,5 +391,5 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path, rows, name, text):
             Dataset(paths).train_problems()
     table = pyarrow.table({"problem": pyarrow.array([], pyarrow.string())})
     pyarrow.parquet.write_table(table, tmp_path / "none.parquet")
-    with pytest.raises(ConfigError, match="none.parquet has no rows"):
+    with pytest.raises(ConfigError, match=r"none\.parquet has no rows"):
         Dataset(str(tmp_path / "none.parquet")).train_problems()
