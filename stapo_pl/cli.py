@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -21,11 +22,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
+from torch.utils.tensorboard.summary import hparams
 
 from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.datamodule import RolloutDataModule
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.module import PolicyModule
+from stapo_pl.naming import flat, run_name, usual
 from stapo_pl.overrides import FIT
 from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
@@ -35,18 +38,29 @@ from stapo_pl.seeding import check_seed
 from stapo_pl.strategy import check_strategy
 from stapo_pl.trainer import RolloutTrainer
 
+# Curves that TensorBoard shows beside hyperparameters.
+_FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
 # Lightning's `true` would be a seed of its own choosing.
 KINDS = {"seed_everything": int}
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Puts the resolved config into TensorBoard's text tab too."""
+    """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too."""
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         text = self.parser.dump(self.config, skip_none=False)
+        values = flat(yaml.safe_load(text))
+        plain = {
+            key: value if isinstance(value, int | float | str) else json.dumps(value, default=str)
+            for key, value in values.items()
+        }
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_text"):
+            logger.log_hyperparams(plain)
+            if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text("config", f"```yaml\n{text}\n```")
+                # Lightning shows hyperparameters only beside a figure that it is given at once.
+                for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
+                    logger.experiment._get_file_writer().add_summary(summary)
 
 
 class StapoCLI(LightningCLI):
@@ -90,8 +104,10 @@ class StapoCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
-        Words(parser, FIT, self.config_dir, KINDS).check(args)
+        words = Words(parser, FIT, self.config_dir, KINDS)
+        words.check(args)
         self.config = parser.parse_args(args)
+        self.usual, self.given = parser.parse_args(usual(args)), words.given
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
@@ -105,7 +121,9 @@ class StapoCLI(LightningCLI):
             sys.exit(0)
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = run.task or data.task.class_path.rpartition(".")[2]
-        name = run.name or f"{objective}-{task}-seed{data.seed}".lower()
+        name = run.name or run_name(
+            objective, task, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
+        )
         root, checkpoint = Path(run.logs) / name, self.config.ckpt_path
         self.ckpt_path, self.folder = None, next_run_folder(root)
         if checkpoint == "last":

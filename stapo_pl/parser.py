@@ -75,7 +75,7 @@ class Words:
     ) -> None:
         self.parser, self.grammar, self.config_dir = parser, grammar, config_dir
         self.kinds = kinds or {}
-        self._given: set[str] = set()
+        self.given: set[str] = set()
         """All keys that the words set."""
         self._chosen: dict[str, str] = {}
         """What is at a key, after the words so far: where classes go, the name of one."""
@@ -87,7 +87,7 @@ class Words:
             ConfigError: names the first that is wrong, and what is accepted.
         """
         given = [setting for key, text in _units(args) for setting in self._settings(key, text)]
-        self._given = {_place(leaf) for setting in given for leaf, _ in _leaves(*setting)}
+        self.given = {_place(leaf) for setting in given for leaf, _ in _leaves(*setting)}
         for setting in _read(self.config_dir / self.grammar.defaults).items():
             self._choose(*setting)
         for key, value in given:
@@ -185,7 +185,7 @@ class Words:
             return
         elif (cls := find_class(kind, text)) is not None:
             for name in required(kind, cls):
-                if not any(f"{key}.".startswith(f"{at}.{name}.") for key in self._given):
+                if not any(f"{key}.".startswith(f"{at}.{name}.") for key in self.given):
                     raise ConfigError(f"{word}: needs {self.grammar.as_given(f'{at}.{name}')}=...")
         else:
             if text == "null" or not choices(kind) or not _NAME.fullmatch(text):

@@ -25,8 +25,9 @@ class Run:
     """Where a run is logged.
 
     Args:
-        name: folder of the run under `logs`; None is <objective>-<task>-seed<seed>. Each start
-            makes a folder version_0, version_1, ... in it; ckpt_path=last continues the newest.
+        name: folder of the run under `logs`; None is the objective, the task, what was set
+            otherwise than usual, and the seed. Each start makes a folder version_0, version_1, ...
+            in it; ckpt_path=last continues the newest.
         objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
         task: likewise.
         logs: folder of all runs.
@@ -105,6 +106,11 @@ def last_checkpoint(root: Path) -> Path:
         checkpoints = list((folder / "checkpoints").glob("*.ckpt"))
         if checkpoints:
             return max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
+    others = sorted(
+        {path.parents[2].name for path in root.parent.glob("*/version_*/checkpoints/*")}
+    )
+    there = f"; there are runs {', '.join(others)}" if others else ""
     raise ConfigError(
-        f"ckpt_path=last: there is no checkpoint in {root}; leave ckpt_path out to start a run"
+        f"ckpt_path=last: there is no checkpoint in {root}{there}; a run is found by its settings "
+        "or by run.name=NAME; leave ckpt_path out to start one"
     )

@@ -11,8 +11,8 @@ ORDER = [
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
     "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "strategy",
     "trainer", "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint",
-    "shared_folder", "callbacks", "hints", "kinds", "overrides", "parser", "planning", "runs",
-    "cli", "evaluation",
+    "shared_folder", "callbacks", "hints", "kinds", "overrides", "naming", "parser",
+    "planning", "runs", "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning",

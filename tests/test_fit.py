@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+import yaml
 from conftest import CONFIGS, OBJECTIVES
 from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -108,6 +109,10 @@ def test_curves_and_table(tmp_path, capsys):
     events = EventAccumulator(str(cli.folder))
     events.Reload()
     tags = events.Tags()["tensors"]
+    assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
+    hparams = yaml.safe_load((cli.folder / "hparams.yaml").read_text())
+    assert hparams["data.group_size"] == 4 and hparams["model.objective.tau_p"] == 0.002
+    assert len(list(cli.folder.glob("events*"))) == 1
     assert "config/text_summary" in tags and "completions/text_summary" in tags
     assert "tau_p" in (cli.folder / "config.yaml").read_text()
     assert (cli.folder / "checkpoints" / "rollout-00001.ckpt").is_file()
@@ -377,7 +382,7 @@ def test_gsm8k_rows_run_the_whole_path(tmp_path):
     task = ("task=gsm8k", f"task.path={file}", "task.validation_split=null",
             "task.validation_size=4")  # fmt: skip
     cli = fit(make(tmp_path, "data.max_new_tokens=16", "data.max_prompt_tokens=512", task=task))
-    assert cli.trainer.global_step == 4 and cli.folder.parent.name == "stapo-gsm8k-seed0"
+    assert cli.trainer.global_step == 4 and cli.folder.parent.name.startswith("stapo-gsm8k-")
     assert cli.datamodule.counts["training"].prompts == 26
     assert scalars(cli)["reward/timeouts"] == [(1, 0.0), (3, 0.0)]
 
