@@ -134,7 +134,7 @@ WRONG = {
     "sampler.batch_size=8": "choose what has it first, as in sampler=NAME sampler.batch_size=...",
     "trainer=fsdp trainer.strategy.cpu_offload=x": "cpu_offload=x: expected true or false",
     "trainer.strategy.cpu_offload=true": "trainer.strategy.cpu_offload: choose what has it first",
-    "trainer.strategy=null": "trainer.strategy=null: expected text or a class",
+    "trainer.strategy=null": "trainer.strategy=null: expected",
     "trainer.callbacks=3": "trainer.callbacks=3: expected a list",
     "trainer.callbacks+=EarlyStopping": "needs trainer.callbacks.monitor=...",
     # files that are none of a group
