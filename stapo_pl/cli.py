@@ -132,7 +132,6 @@ class StapoCLI(LightningCLI):
             check_same_run(self.ckpt_path.parents[1], yaml.safe_load(config))
         elif checkpoint is not None:
             self.ckpt_path = Path(checkpoint).absolute()
-            self.datamodule.takes_other_data = True
             if not self.ckpt_path.exists():
                 raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
         if self.ckpt_path is not None:
@@ -158,6 +157,7 @@ class StapoCLI(LightningCLI):
             if reason := refusal(error):
                 raise ConfigError(reason) from error
             raise
+        self.datamodule.takes_other_data = self.config.ckpt_path not in (None, "last")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         if self.config.trainer.logger in (None, True):

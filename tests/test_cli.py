@@ -197,3 +197,8 @@ def test_a_file_of_ones_own(tmp_path):
     assert words == [f"--model.objective={mine}", "--run.objective=mine"]
     with pytest.raises(OverrideError, match="no such file"):
         expand([f"objective={tmp_path / 'other.yaml'}"], CONFIGS)
+
+
+def test_a_file_that_was_renamed_is_found_and_the_new_name_said(capsys):
+    assert expand(["task=verl_parquet"], CONFIGS) == expand(["task=file"], CONFIGS)
+    assert capsys.readouterr().err == "task=verl_parquet is called task=file now\n"

@@ -341,6 +341,7 @@ def test_columns_may_be_json_text(tmp_path):
     plain = {"prompt": "[1, 2] and {3}: sum?", "reward_model": {"ground_truth": "[6]"}}
     for name in ("rows.jsonl", "rows.parquet"):
         as_is, read = (whole(write(tmp_path / name, [r])).problems for r in (row, texts))
+        assert (len(as_is), len(read)) == (1, 1)
         for problem in (*as_is, *read):
             assert (problem.messages, problem.answer, problem.extra) == (
                 row["prompt"], "2", {"index": 3}

@@ -351,6 +351,23 @@ def test_verl_rows_run_the_whole_path(tmp_path):
         "validation  4 prompts",
     ]
 
+    # The same file with another answer, or in another order, is not what the run was started with.
+    changed = [*rows[:-1], verl_row("What is 29+29?", "59")]
+    for other in (changed, rows[::-1]):
+        Dataset.from_list(other).to_parquet(file)
+        with pytest.raises(ConfigError, match=rf"training prompts or answers of {file} differ"):
+            fit(make(tmp_path, *skip, "ckpt_path=last", task=task))
+    named = f"ckpt_path={next((cli.folder / 'checkpoints').glob('*.ckpt'))}"
+    with pytest.warns(UserWarning, match="going on with the new ones"):
+        fit(make(tmp_path, *skip, named, task=task))
+
+
+def test_prompts_with_tokens_that_the_model_has_not_are_refused(tmp_path):
+    cli = make(tmp_path)
+    cli.model.model_config.vocab_size = 5
+    with pytest.raises(ConfigError, match=r"the training prompts have tokens .* vocab_size is 5"):
+        fit(cli)
+
 
 def test_runs_are_equal_whatever_came_before(tmp_path):
     """The same seed gives the same run, in a process that has drawn other random numbers."""
