@@ -3,24 +3,36 @@
 python scripts/compare.py --objectives grpo dapo stapo --seeds 0 1 2
 python scripts/compare.py --objectives stapo --samplers transformers vllm --seeds 0 1 2
 
-Words after `--` go to every run, such as `-- trainer.max_epochs=20`. Runs that are finished already
-are not repeated.
+Words after `--` go to every run, such as `-- trainer.max_epochs=20`. A run that came to its end
+with the same settings is not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from stapo_pl.cli import StapoCLI
+from stapo_pl.errors import ConfigError
+from stapo_pl.overrides import OverrideError, expand
+from stapo_pl.runs import run_folders
+
 FIT = Path(__file__).parent / "fit.py"
+CONFIGS = Path(__file__).parents[1] / "configs"
+FINISHED = "compared"  # the file that says that a run of this script came to its end
 COLUMNS = {
     "greedy before": lambda c: f"{c['val/accuracy_greedy'][0]:.1%}",
     "greedy after": lambda c: f"{c['val/accuracy_greedy'][-1]:.1%}",
@@ -39,20 +51,43 @@ def curves(folder: Path) -> dict[str, list[float]]:
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def train(objective: str, sampler: str, seed: int, args) -> dict[str, list[float]]:
-    name = f"{objective}-{sampler}-seed{seed}"
-    folder = Path(args.logs) / name / "version_0"
-    if not (folder / "finished").exists():
-        words = [f"objective={objective}", f"sampler={sampler}"]
-        words += [f"seed_everything={seed}", f"run.name={name}"]
-        command = [sys.executable, str(FIT), *words, f"run.logs={args.logs}", *args.words]
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // args.jobs))}
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        result = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if result.returncode:
-            sys.exit(f"{name} failed:\n{result.stderr}")
-        (folder / "finished").touch()
-        print(f"{name} done:\n{result.stdout}", file=sys.stderr, flush=True)
+def resolved(words: list[str]) -> dict[str, Any]:
+    """All settings of a run of these words; ends the process with one line if they are wrong."""
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            StapoCLI([*expand(words, CONFIGS), "--print_config"], CONFIGS)
+    except (OverrideError, ConfigError) as error:
+        sys.exit(f"error: {error}")
+    except SystemExit as end:  # how printing ends, and what the parser refuses
+        if end.code:
+            raise
+    return yaml.safe_load(text.getvalue())
+
+
+def finished(root: Path, settings: dict[str, Any]) -> Path | None:
+    """The folder of a run that came to its end with these settings."""
+    for folder in reversed(run_folders(root)):
+        is_finished = (folder / FINISHED).exists()
+        if is_finished and yaml.safe_load((folder / "config.yaml").read_text()) == settings:
+            return folder
+    return None
+
+
+def train(name: str, words: list[str], settings: dict[str, Any], args) -> dict[str, list[float]]:
+    if folder := finished(Path(args.logs) / name, settings):
+        print(f"{name} is there: {folder}", file=sys.stderr, flush=True)
+        return curves(folder)
+    threads = {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // args.jobs))}
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    result = subprocess.run(
+        [sys.executable, FIT, *words], env=threads | os.environ, capture_output=True, text=True
+    )
+    if result.returncode:
+        sys.exit(f"{name} failed:\n{result.stderr}")
+    (folder,) = map(Path, re.findall(r"tensorboard --logdir (.+)$", result.stdout, re.MULTILINE))
+    (folder / FINISHED).touch()
+    print(f"{name} done:\n{result.stdout}", file=sys.stderr, flush=True)
     return curves(folder)
 
 
@@ -68,8 +103,14 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="after --: words for every run")
     args = parser.parse_args()
     runs = list(itertools.product(args.objectives, args.samplers, args.seeds))
+    todo = []
+    for objective, sampler, seed in runs:
+        name = f"{objective}-{sampler}-seed{seed}"
+        words = [f"objective={objective}", f"sampler={sampler}", f"seed_everything={seed}"]
+        words += [f"run.name={name}", f"run.logs={args.logs}", *args.words]
+        todo.append((name, words, resolved(words)))
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = list(pool.map(lambda run: train(*run, args), runs))
+        results = list(pool.map(lambda run: train(*run, args), todo))
     print(f"| objective | sampler | seed | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 3) + "|")
     for run, result in zip(runs, results, strict=True):
