@@ -1,5 +1,6 @@
 """Makes a Hugging Face model folder from a checkpoint.
 
+python scripts/export.py last OUT
 python scripts/export.py logs/stapo-arithmetic-seed0/version_0/checkpoints/rollout-00074.ckpt OUT
 """
 
@@ -9,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from stapo_pl.checkpoints import find_checkpoint
 from stapo_pl.errors import ConfigError
 from stapo_pl.export import export
 
@@ -17,16 +19,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", type=Path, help="a file, or the folder of a sharded one")
+    parser.add_argument(
+        "checkpoint",
+        help="a checkpoint, the folder of a run for its newest, or `last` for that of all runs",
+    )
     parser.add_argument("out", type=Path, help="the model folder to make")
+    parser.add_argument("--logs", default="logs", help="folder of all runs, for `last`")
     parser.add_argument("--overwrite", action="store_true", help="replace it if it is there")
     args = parser.parse_args()
     try:
-        export(args.checkpoint, args.out, args.overwrite)
+        if (checkpoint := find_checkpoint(args.checkpoint, args.logs)) is None:
+            raise ConfigError(f"{args.checkpoint}: no checkpoint, folder of a run, or `last`")
+        export(checkpoint, args.out, args.overwrite)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(f"wrote {args.out}")
+    print(f"wrote {args.out}, of {checkpoint}")
 
 
 if __name__ == "__main__":

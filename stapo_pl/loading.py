@@ -116,8 +116,14 @@ def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
         raise ConfigError(
             f"{key}={path}: no such folder; give a model folder, or a hub name (owner/name)"
         )
+    local = Path(local_path(path))
+    if local.is_file() or (local / "meta.pt").exists() or (local / "checkpoints").is_dir():
+        raise ConfigError(
+            f"{key}={path}: expected a model folder; of a checkpoint or the folder of a run, "
+            f"python scripts/export.py {path} OUT makes one"
+        )
     try:
-        return load(local_path(path))
+        return load(str(local) if local.exists() else path)
     except Exception as error:  # the files are other people's and may be broken in any way
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}={path}: no {what} could be loaded: {reason}") from error

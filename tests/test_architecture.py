@@ -12,7 +12,7 @@ ORDER = [
     "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "strategy",
     "trainer", "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint",
     "shared_folder", "callbacks", "hints", "kinds", "overrides", "naming", "parser",
-    "planning", "runs", "cli", "evaluation",
+    "planning", "runs", "checkpoints", "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning",

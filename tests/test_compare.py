@@ -58,6 +58,6 @@ def test_only_a_finished_run_of_the_same_settings_is_taken(tmp_path, monkeypatch
 
 def test_wrong_words_are_one_line_before_any_run(tmp_path, monkeypatch, started):
     monkeypatch.setattr(sys, "argv", ["compare", "--logs", str(tmp_path), "--", "lr=1"])
-    with pytest.raises(SystemExit, match="did you mean model.optimizer.lr"):
+    with pytest.raises(SystemExit, match=r"did you mean model\.optimizer\.lr"):
         compare.main()
     assert not started

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import CONFIGS
 from test_fit import fit, make
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from stapo_pl.checkpoints import find_checkpoint
 from stapo_pl.errors import ConfigError
+from stapo_pl.evaluation.cli import main as evaluate
 from stapo_pl.export import export
+from stapo_pl.loading import load_config
+from stapo_pl.overrides import EVALUATE, expand
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "export.py"
 
@@ -55,6 +61,49 @@ def test_a_folder_that_is_there_is_replaced_only_when_told(run, tmp_path):
     assert (out / "mine").exists()
     export(run[0], out, overwrite=True)
     assert (out / "config.json").exists() and not (out / "mine").exists()
+
+
+def test_a_checkpoint_is_found_by_its_run_or_as_the_last(run, tmp_path):
+    checkpoint, _ = run
+    folder = checkpoint.parents[1]
+    for given in (checkpoint, folder, folder.parent):
+        assert find_checkpoint(str(given)) == checkpoint
+    assert find_checkpoint("last", str(folder.parent.parent)) == checkpoint
+    later = tmp_path / "other" / "version_3" / "checkpoints" / "rollout-00001.ckpt"
+    later.parent.mkdir(parents=True)
+    later.touch()
+    assert find_checkpoint("last", str(tmp_path)) == later
+    assert find_checkpoint(str(tmp_path / "other")) == later
+    assert find_checkpoint("owner/name") is None
+    with pytest.raises(ConfigError, match="there is no checkpoint in"):
+        find_checkpoint("last", str(later.parent))
+    with pytest.raises(ConfigError, match="no such checkpoint"):
+        find_checkpoint(str(tmp_path / "no.ckpt"))
+
+
+def test_an_evaluation_takes_a_run_and_says_which_checkpoint(run, capsys, monkeypatch):
+    checkpoint, _ = run
+    version = checkpoint.parents[1]
+    logs = version.parent.parent
+    words = (
+        "benchmark=arithmetic", "benchmark.validation_size=2", "benchmark.samples=1",
+        "data.max_new_tokens=8", "decodings=[[1.0, 1.0]]", "sampler=transformers",
+        f"run.logs={logs}",
+    )  # fmt: skip
+    evaluate(expand(["model.path=last", *words], CONFIGS, EVALUATE), CONFIGS)
+    folder = logs / f"evaluate-{version.parent.name}-version_0-{checkpoint.stem}"
+    assert (folder / "results.json").is_file()
+    model = json.loads((folder / "model.json").read_text())["model"]
+    assert model == str(version / "models" / checkpoint.stem)
+    # The same model by another name: nothing is made again.
+    monkeypatch.delattr("stapo_pl.checkpoints.export")
+    evaluate(expand([f"model.path={checkpoint}", *words], CONFIGS, EVALUATE), CONFIGS)
+    assert f"{checkpoint}, exported to {model}" in capsys.readouterr().out
+
+
+def test_training_from_a_checkpoint_says_how(run):
+    with pytest.raises(ConfigError, match=r"expected a model folder; .* scripts/export\.py"):
+        load_config(str(run[0]))
 
 
 def test_what_is_no_checkpoint_is_named(tmp_path):

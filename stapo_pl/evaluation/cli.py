@@ -19,6 +19,7 @@ import transformers
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from omegaconf.errors import OmegaConfBaseException
 
+from stapo_pl.checkpoints import exported, find_checkpoint
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.model import SampledModel
@@ -128,8 +129,8 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
         folder = Path(settings.grade)
         measurements = _recorded(folder)
     else:
-        path = settings.model.path or str(shipped_policy())
-        folder = Path(settings.run.logs) / (settings.run.name or f"evaluate-{Path(path).name}")
+        path, called = _model(settings.model.path, settings.run.logs)
+        folder = Path(settings.run.logs) / (settings.run.name or f"evaluate-{called}")
         measurements = [
             Measurement(
                 name, Nucleus(*pair), benchmark.samples, benchmark.task.reward, specs[name]["task"]
@@ -158,6 +159,22 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
             print(f"with what the verifier accepts:\n\n{evaluation.report(size, verified=True)}\n")
         print(f"completions, scores and these figures: {folder}")
         print(f"to grade them again: python scripts/evaluate.py grade={folder}")
+
+
+def _model(given: str | None, logs: str) -> tuple[str, str]:
+    """Folder or hub name of what is measured, and what it is called.
+
+    A checkpoint becomes a model folder in its run's, on the first rank.
+    """
+    given = given or str(shipped_policy())
+    if (checkpoint := find_checkpoint(given, logs)) is None:
+        return given, Path(given).name
+    world, run = World(), checkpoint.absolute().parents[1]
+    if world.rank == 0:
+        out = exported(checkpoint)
+        print(f"model           {checkpoint}, exported to {out}")
+    world.barrier()
+    return str(exported(checkpoint)), f"{run.parent.name}-{run.name}-{checkpoint.stem}"
 
 
 def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, path: str) -> None:
