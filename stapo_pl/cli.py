@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,21 +19,34 @@ import yaml
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils.tensorboard.summary import hparams
 
 from stapo_pl.callbacks.sampler import SamplerCallback
+from stapo_pl.checkpoint import step_reached
 from stapo_pl.datamodule import RolloutDataModule
-from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.module import PolicyModule
 from stapo_pl.naming import flat, run_name, usual
 from stapo_pl.overrides import FIT
 from stapo_pl.parser import HelpfulParser, Words, refusal
 from stapo_pl.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.precision import compute_dtype
-from stapo_pl.runs import Run, check_same_run, check_writable, last_checkpoint, next_run_folder
+from stapo_pl.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
+from stapo_pl.runs import (
+    Run,
+    check_writable,
+    checkpoint_of_restarted_job,
+    last_checkpoint,
+    next_run_folder,
+    remove_run_folder,
+    take_over,
+    why_not_written,
+)
 from stapo_pl.seeding import check_seed
+from stapo_pl.signals import end_on_sigterm, requeue
 from stapo_pl.strategy import check_strategy
 from stapo_pl.trainer import RolloutTrainer
 
@@ -68,22 +80,27 @@ class StapoCLI(LightningCLI):
 
     def __init__(self, args: list[str], config_dir: Path) -> None:
         self.config_dir = config_dir
-        super().__init__(
-            PolicyModule,
-            RolloutDataModule,
-            trainer_class=RolloutTrainer,
-            args=args,
-            run=False,
-            save_config_callback=_SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
-            seed_everything_default=0,
-            parser_kwargs={
-                "parser_mode": "omegaconf+",
-                "default_config_files": [str(config_dir / "fit.yaml")],
-                "allow_abbrev": False,
-            },
-        )
+        self.new_folder: Path | None = None
+        try:
+            super().__init__(
+                PolicyModule,
+                RolloutDataModule,
+                args=args,
+                run=False,
+                trainer_class=RolloutTrainer,
+                save_config_callback=_SaveConfig,
+                save_config_kwargs={"overwrite": True},
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "default_config_files": [str(config_dir / "fit.yaml")],
+                    "allow_abbrev": False,
+                },
+            )
+        except BaseException:
+            self.leave_nothing()
+            raise
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)
@@ -124,21 +141,58 @@ class StapoCLI(LightningCLI):
         name = run.name or run_name(
             objective, task, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
         )
-        root, checkpoint = Path(run.logs) / name, self.config.ckpt_path
-        self.ckpt_path, self.folder = None, next_run_folder(root)
-        if checkpoint == "last":
-            self.ckpt_path = last_checkpoint(root)
-            config = self.parser.dump(self.config, skip_none=False)
-            check_same_run(self.ckpt_path.parents[1], yaml.safe_load(config))
-        elif checkpoint is not None:
-            self.ckpt_path = Path(checkpoint).absolute()
-            if not self.ckpt_path.exists():
-                raise ConfigError(f"ckpt_path={checkpoint}: no such checkpoint")
-        if self.ckpt_path is not None:
-            check_checkpoint(self.ckpt_path, is_sharded(trainer))
-            if self.ckpt_path.parent.name == "checkpoints":
-                self.folder = self.ckpt_path.parents[1]
+        self.ckpt_path = self._find_checkpoint(Path(run.logs) / name)
+        self.first_step = None if self.ckpt_path is None else self._check_checkpoint()
         check_writable(Path(run.logs))
+        if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
+            self.folder = self.ckpt_path.parents[1]
+            take_over(self.folder)
+        else:
+            self.folder = self.new_folder = next_run_folder(Path(run.logs) / name)
+
+    def _find_checkpoint(self, root: Path) -> Path | None:
+        """What the run goes on from; None if it starts."""
+        given = self.config.ckpt_path
+        if restarted := checkpoint_of_restarted_job(root.parent):
+            return restarted.absolute()
+        if given == "last":
+            return last_checkpoint(root).absolute()
+        if given is not None and not Path(given).exists():
+            raise ConfigError(f"ckpt_path={given}: no such checkpoint")
+        return given and Path(given).absolute()
+
+    def _check_checkpoint(self) -> int:
+        """Refuses what the run cannot go on from, and says what changed; returns the step."""
+        check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer))
+        step, run = step_reached(self.ckpt_path), self.ckpt_path.parents[1]
+        if not (run / "config.yaml").is_file():
+            changed = "there is no config.yaml beside it, so it is not known what changed since"
+        else:
+            settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+            changes = changes_since(run, settings)
+            if self.config.ckpt_path == "last":
+                check_same_run(run, changes)
+            changed = describe_changes(changes)
+        if rank_zero_only.rank == 0:
+            print(f"goes on     from step {step}, {self.ckpt_path}; {changed}")
+        return step
+
+    def fit(self) -> None:
+        """Trains; a run that fails before training begins leaves no folder."""
+        try:
+            with _ending_all_ranks(self.trainer):
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path)
+        except BaseException:
+            if self.trainer.train_dataloader is None:
+                self.leave_nothing()
+            raise
+        if self.trainer.requeue_is_due and self.trainer.is_global_zero:
+            requeue()
+
+    def leave_nothing(self) -> None:
+        """Removes the run's folder, if this start made it."""
+        if self.new_folder is not None and rank_zero_only.rank == 0:
+            remove_run_folder(self.new_folder)
 
     def print_plan(self) -> None:
         """Prints what the run will take of memory; a model that cannot be planned may still run."""
@@ -166,32 +220,12 @@ class StapoCLI(LightningCLI):
                 self.folder.parent.name,
                 self.folder.name,
                 default_hp_metric=False,
+                purge_step=self.first_step,  # steps made again are not to stand there twice
             )
         try:
             return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-def check_checkpoint(path: Path, sharded: bool) -> None:
-    """Checks that a run, which shards its policy or not, can go on from a checkpoint.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
-    if not whole:
-        raise ConfigError(f"ckpt_path={path}: not a checkpoint")
-    if path.is_dir() and not sharded:
-        raise ConfigError(
-            f"ckpt_path={path}: the checkpoint is sharded; go on with trainer=fsdp, on any number "
-            "of ranks, or make a model folder of it with scripts/export.py"
-        )
-    if path.is_file() and sharded:
-        raise ConfigError(
-            f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
-            "start from the model folder that scripts/export.py makes of it"
-        )
 
 
 def check_trainer(trainer: Any) -> None:
@@ -272,14 +306,21 @@ def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
 def main(args: list[str], config_dir: Path) -> None:
     """Trains; see configs/fit.yaml for what can be set."""
     _quiet()
+    end_on_sigterm()
     try:
         cli = StapoCLI(args, config_dir)
         cli.print_plan()
-        with _ending_all_ranks(cli.trainer):
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
+        cli.fit()
     except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (reason := why_not_written(error, cli.folder)) is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)

@@ -186,6 +186,7 @@ class RolloutDataModule(L.LightningDataModule):
                 distribution that the objective's ratio is not to.
         """
         self.sizes.check_ranks(self.trainer.world_size, self.micro_batches_per_step)
+        self.sizes.check_validation(self.trainer.val_check_interval, self.micro_batches_per_step)
         self._check_ratio()
         tokenizer = self.module.tokenizer
         room = self.module.max_positions - self.max_prompt_tokens - self.decoding.max_new_tokens

@@ -9,3 +9,7 @@ class ConfigError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on. Says at which step and why; the last checkpoint is intact."""
+
+
+class Terminated(TrainingError):
+    """Somebody asked the process to end, by SIGTERM."""

@@ -11,7 +11,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import get_scheduler
 
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.loading import load_config, load_policy, load_tokenizer
@@ -21,13 +20,12 @@ from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import kl_divergence
 from stapo_pl.objectives.selection import rare_tokens
 from stapo_pl.policy import Policy, shipped_policy
+from stapo_pl.schedule import Schedule, ScheduleName, keep_settings
 from stapo_pl.types import MicroBatch, Tokens, TokenStatistics, ValidationBatch
 from stapo_pl.world import World
 
 # Below it a token is rare, where the selection does not say otherwise (2602.15620).
 _RARE_PROBABILITY = 0.002
-
-_SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": "linear"}
 
 
 class PolicyModule(L.LightningModule):
@@ -72,7 +70,7 @@ class PolicyModule(L.LightningModule):
         packing: bool = False,
         gradient_checkpointing: bool = False,
         compile_layers: bool = False,
-        lr_schedule: Literal["constant", "cosine", "linear"] = "constant",
+        lr_schedule: ScheduleName = "constant",
         warmup_steps: int = 10,
         max_sampler_gap: float | None = 0.5,
         on_sampler_gap: Literal["warn", "raise"] = "warn",
@@ -169,14 +167,10 @@ class PolicyModule(L.LightningModule):
             optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.optimizer: {error}") from error
+        keep_settings(optimizer)
         steps = self.trainer.max_epochs * self.trainer.datamodule.sizes.steps_per_rollout
-        scheduler = get_scheduler(
-            _SCHEDULES[self.lr_schedule],
-            optimizer,
-            num_warmup_steps=self.warmup_steps,
-            num_training_steps=steps,
-        )
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        schedule = Schedule(optimizer, self.lr_schedule, self.warmup_steps, steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def statistics(self, batch: MicroBatch) -> TokenStatistics:
         """Statistics of the policy in training's precision, without gradient and dropout."""
@@ -265,6 +259,14 @@ class PolicyModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
         self._mini_batch, self._mini_batch_is_empty = batch.mini_batch, batch.empty
+
+    def on_train_batch_end(self, outputs, batch: MicroBatch, batch_idx: int) -> None:
+        """Frees the gradients of a step that is done, so that nobody else has to guess when."""
+        if not self.trainer.fit_loop._should_accumulate():
+            self.zero_grad()
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.finish_rollout()
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""

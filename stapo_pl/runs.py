@@ -1,22 +1,21 @@
-"""Where a run is logged, and how the run that ckpt_path=last means is found again."""
+"""Where a run is logged, and how the run that is to go on is found again."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from lightning.pytorch.utilities import rank_zero_only
 
 from stapo_pl.errors import ConfigError
 
-# What a resumed run may change: it moves no weight, or by no more than rounding.
-_FREE = (
-    "data.validation", "data.benchmarks", "data.grading", "model.max_sampler_gap",
-    "model.on_sampler_gap", "model.packing", "model.gradient_checkpointing", "model.compile_layers",
-)  # fmt: skip
+# The file of a run folder that says which job of a scheduler it belongs to.
+_JOB = ".job"
 _VERSION = re.compile(r"version_(\d+)")
 
 
@@ -53,37 +52,6 @@ def check_writable(logs: Path) -> None:
         raise ConfigError(f"run.logs={logs}: cannot write there: {error.strerror}") from error
 
 
-def check_same_run(folder: Path, current: dict[str, Any]) -> None:
-    """Checks that a run is resumed with the seed, model and data that it was started with.
-
-    Args:
-        folder: of the run.
-        current: the whole config.
-
-    Raises:
-        ConfigError: something differs.
-    """
-    saved = yaml.safe_load((folder / "config.yaml").read_text())
-    for section in ("seed_everything", "model", "data"):
-        was, now = _flat(saved[section], section), _flat(current[section], section)
-        for key in sorted({*was, *now}):
-            # What an older version wrote lacks settings that came later.
-            is_new = not any(f"{key}.".startswith(f"{old}.") for old in was)
-            if was.get(key) != now.get(key) and not is_new and not key.startswith(_FREE):
-                raise ConfigError(
-                    f"ckpt_path=last: {folder} was started with {key}={was.get(key)}, not "
-                    f"{now.get(key)}; name its checkpoint in ckpt_path to go on all the same, or "
-                    "set run.name for another run"
-                )
-
-
-def _flat(value: Any, prefix: str) -> dict[str, Any]:
-    """Nested dictionaries as dotted keys."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key in value for k, v in _flat(value[key], f"{prefix}.{key}").items()}
-
-
 def run_folders(root: Path) -> list[Path]:
     """The folders `version_0`, `version_1`, ... of a run's name, oldest first."""
     found = [p for p in root.glob("version_*") if _VERSION.fullmatch(p.name)]
@@ -91,9 +59,33 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def next_run_folder(root: Path) -> Path:
-    folders = run_folders(root)
-    number = int(_VERSION.fullmatch(folders[-1].name)[1]) + 1 if folders else 0
-    return root / f"version_{number}"
+    """The folder of a new run of this name, made so that no other start can take it.
+
+    The first process makes it; the others write nothing that the first one does not tell them.
+    """
+    is_first = rank_zero_only.rank == 0 and not any(
+        int(os.environ.get(name, 0)) for name in ("NODE_RANK", "GROUP_RANK")
+    )
+    while True:
+        folders = run_folders(root)
+        number = int(_VERSION.fullmatch(folders[-1].name)[1]) + 1 if folders else 0
+        folder = root / f"version_{number}"
+        if not is_first:
+            return folder
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue  # another start was faster
+        if job := _job():
+            (folder / _JOB).write_text(job)
+        return folder
+
+
+def remove_run_folder(folder: Path) -> None:
+    """Removes the folder of a run that never began, and that of its name if it was the only one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
+        folder.parent.rmdir()
 
 
 def last_checkpoint(root: Path) -> Path:
@@ -103,9 +95,8 @@ def last_checkpoint(root: Path) -> Path:
         ConfigError: there is none.
     """
     for folder in reversed(run_folders(root)):
-        checkpoints = list((folder / "checkpoints").glob("*.ckpt"))
-        if checkpoints:
-            return max(checkpoints, key=lambda path: path.stat().st_mtime_ns)
+        if found := _newest_checkpoint(folder):
+            return found
     others = sorted(
         {path.parents[2].name for path in root.parent.glob("*/version_*/checkpoints/*")}
     )
@@ -114,3 +105,55 @@ def last_checkpoint(root: Path) -> Path:
         f"ckpt_path=last: there is no checkpoint in {root}{there}; a run is found by its settings "
         "or by run.name=NAME; leave ckpt_path out to start one"
     )
+
+
+def checkpoint_of_restarted_job(logs: Path) -> Path | None:
+    """Where a job goes on that its scheduler started again; None for a first start.
+
+    SLURM counts the starts of a job that was queued again, torchrun those of its workers. None
+    also if the job was ended before its first checkpoint: then it begins anew.
+    """
+    counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
+    if not any(int(os.environ.get(name) or 0) for name in counts):
+        return None
+    jobs = [p for p in logs.glob(f"*/version_*/{_JOB}") if p.read_text() == _job()]
+    checkpoints = [found for job in jobs if (found := _newest_checkpoint(job.parent))]
+    return max(checkpoints, key=_written, default=None)
+
+
+def take_over(folder: Path) -> None:
+    """Notes that the run in this folder is from now on this job's."""
+    if (job := _job()) and rank_zero_only.rank == 0:
+        (folder / _JOB).write_text(job)
+
+
+def _job() -> str | None:
+    """What names the job of a scheduler, through all of its starts; None without a scheduler."""
+    environment = os.environ
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"slurm {environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    if "SLURM_JOB_ID" in environment:
+        return f"slurm {environment['SLURM_JOB_ID']}"
+    if "TORCHELASTIC_RUN_ID" in environment:
+        # Unless it was given, the id is the same for all. On one node, torchrun itself is not.
+        is_alone = environment.get("GROUP_WORLD_SIZE") == "1"
+        return f"torchrun {environment['TORCHELASTIC_RUN_ID']} {os.getppid() if is_alone else ''}"
+    return None
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    found = (path for path in (folder / "checkpoints").glob("*.ckpt") if path.exists())
+    return max(found, key=_written, default=None)
+
+
+def _written(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def why_not_written(error: OSError, folder: Path) -> str | None:
+    """In one line, what a full disk or a deleted run folder says; None for any other error."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    is_gone = error.errno == errno.ENOENT and not folder.exists()
+    if is_full or is_gone:
+        return f"the run cannot write to {error.filename or folder}: {error.strerror}"
+    return None

@@ -68,6 +68,26 @@ class BatchSizes:
                 "mini-batch on a rank into more micro-batches than there are samples"
             )
 
+    def check_validation(self, interval: int | float, micro_batches: int) -> None:
+        """Checks that no validation comes between the micro-batches of a mini-batch.
+
+        Args:
+            interval: Lightning's `val_check_interval`: micro-batches, or a part of the rollout.
+            micro_batches: of a mini-batch, on each rank.
+
+        Raises:
+            ConfigError: one would.
+        """
+        total = self.steps_per_rollout * micro_batches
+        is_number = isinstance(interval, (int, float))
+        every = max(1, int(total * interval)) if isinstance(interval, float) else interval
+        if not is_number or every < 1 or every > total or every % micro_batches:
+            raise ConfigError(
+                f"trainer.val_check_interval={interval} would validate while the gradient of a "
+                f"mini-batch is half made: give a multiple of {micro_batches} "
+                f"(trainer.accumulate_grad_batches) up to {total}, the micro-batches of a rollout"
+            )
+
     def describe(self, ranks: int, micro_batches: int, rollouts: int) -> str:
         """The resolved arithmetic of a run, for people."""
         samples = self.prompts_per_rollout * self.group_size

@@ -29,6 +29,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import distribute_tensor
 
+from stapo_pl.checkpoint import whole_or_gone
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import check
 from stapo_pl.lora import initial_adapter
@@ -166,11 +167,12 @@ class FSDP(ModelParallelStrategy):
         if self.is_global_zero:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
         self.barrier()
-        super().save_checkpoint(checkpoint, unfinished, storage_options)
-        self.barrier()
-        if self.is_global_zero:
-            shutil.rmtree(path, ignore_errors=True)
-            os.replace(unfinished, path)
+        with whole_or_gone(path, unfinished):
+            super().save_checkpoint(checkpoint, unfinished, storage_options)
+            self.barrier()
+            if self.is_global_zero:
+                shutil.rmtree(path, ignore_errors=True)
+                os.replace(unfinished, path)
         self.barrier()
 
 

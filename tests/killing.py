@@ -97,8 +97,12 @@ class Kill(L.Callback):
             engine._llm.llm_engine.engine_core.shutdown()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if self.moment == "between micro-batches" and trainer.current_epoch == 2 and batch_idx == 3:
+        if trainer.current_epoch != 2:
+            return
+        if self.moment in ("between micro-batches", "after step 1 of K") and batch_idx == 3:
             die()
+        if self.moment in ("SIGUSR1", "SIGTERM") and batch_idx == 1:
+            os.kill(os.getpid(), getattr(signal, self.moment))
 
 
 def die() -> None:

@@ -9,14 +9,15 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
-    "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "strategy",
-    "trainer", "footprint", "plan", "module", "scoring", "validation", "datamodule", "checkpoint",
-    "shared_folder", "callbacks", "hints", "kinds", "overrides", "naming", "parser",
-    "planning", "runs", "checkpoints", "cli", "evaluation",
+    "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "checkpoint",
+    "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module", "scoring",
+    "validation", "datamodule", "shared_folder", "callbacks", "hints", "kinds", "overrides",
+    "naming", "parser", "planning", "resuming", "runs", "checkpoints",
+    "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
-    "strategy", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser", "planning",
-    "cli",
+    "strategy", "signals", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser",
+    "planning", "runs", "cli",
 }  # fmt: skip
 
 

@@ -23,10 +23,13 @@ MOMENTS = [
     "while a checkpoint is written",
     pytest.param("between micro-batches", marks=pytest.mark.slow),
     pytest.param("right after a checkpoint", marks=pytest.mark.slow),
+    pytest.param("after step 1 of K", marks=pytest.mark.slow),  # where a checkpoint was asked for
 ]
 
 
-def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedProcess:
+def fit(
+    folder: Path, moment: str | None, *words: str, **environment: str
+) -> subprocess.CompletedProcess:
     """A small DAPO run (its cursor is a state) with dropout."""
     model = folder / "model"
     if not model.exists():
@@ -40,8 +43,14 @@ def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedPr
     }
     summary = {"class_path": "stapo_pl.callbacks.RunSummary"}
     kill = [{"class_path": "killing.Kill", "init_args": {"moment": moment}}] if moment else []
+    steps = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {"every_n_train_steps": 1},
+    }
+    asking = [steps] if moment == "after step 1 of K" else []
     config = folder / "config.yaml"
-    config.write_text(yaml.dump({"trainer": {"callbacks": [summary, record, *kill, save]}}))
+    callbacks = [summary, record, *asking, *kill, save]
+    config.write_text(yaml.dump({"trainer": {"callbacks": callbacks}}))
     command = [
         sys.executable, FIT, f"--config={config}", "objective=dapo",
         "objective.dynamic_sampling.max_rounds=3", "data.prompts_per_rollout=8",
@@ -50,7 +59,8 @@ def fit(folder: Path, moment: str | None, *words: str) -> subprocess.CompletedPr
         "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1",
         f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
     ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300,
         start_new_session=True,
@@ -96,6 +106,33 @@ def test_a_killed_run_resumes_to_the_last_bit(uninterrupted, tmp_path, moment):
     assert mine["RolloutDataModule"] == theirs["RolloutDataModule"]
     seen = [c["callbacks"]["RunSummary"]["seen"]["val/accuracy"] for c in (mine, theirs)]
     assert seen[0] == seen[1]
+
+
+@pytest.mark.slow
+def test_slurm_queues_a_job_again_that_then_goes_on(uninterrupted, tmp_path):
+    """SIGUSR1 inside a rollout: the run ends after it, saved; `scontrol requeue` is called."""
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n')
+    scontrol.chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "42", "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    first = fit(tmp_path, "SIGUSR1", **slurm)
+    assert first.returncode == 0, first.stderr
+    assert (tmp_path / "called").read_text() == "requeue 42\n"
+    before = losses(tmp_path)
+    assert ("2", "3") in before and ("3", "0") not in before
+    second = fit(tmp_path, None, **slurm, SLURM_RESTART_COUNT="1")
+    assert second.returncode == 0, second.stderr
+    assert losses(tmp_path) == losses(uninterrupted)
+    assert len(list((tmp_path / "logs").glob("*/*"))) == 1
+
+
+@pytest.mark.slow
+def test_sigterm_ends_with_its_own_code_and_says_how_to_go_on(tmp_path):
+    ended = fit(tmp_path, "SIGTERM")
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert "stopped at step 4; the same command with ckpt_path=last goes on" in ended.stdout
+    assert "Traceback" not in ended.stderr and ("2", "1") not in losses(tmp_path)
 
 
 def test_ctrl_c_ends_cleanly(tmp_path):

@@ -12,7 +12,7 @@ from stapo_pl.world import World
 
 
 class RolloutCheckpoint(ModelCheckpoint):
-    """Saves at the end of every n-th rollout and of the last one.
+    """Saves at the end of every n-th rollout and of the last one, whatever ends the run.
 
     Args:
         every_n_rollouts: rollouts between checkpoints.
@@ -28,6 +28,12 @@ class RolloutCheckpoint(ModelCheckpoint):
             save_top_k=keep,
             **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
         )
+        self.every_n_rollouts = every_n_rollouts
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        # Lightning never deletes what a run was resumed from, so each resume would leave one more.
+        trainer.ckpt_path = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -39,6 +45,12 @@ class RolloutCheckpoint(ModelCheckpoint):
         return type(self).__qualname__  # Lightning's has the interval in it, which may change
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.current_epoch + 1 == trainer.max_epochs:
-            self._every_n_epochs = 1
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        self._every_n_epochs = 1 if is_last else self.every_n_rollouts
         super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step:  # it was stopped at the last moment
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates | {"epoch": candidates["epoch"] - 1})

@@ -55,7 +55,8 @@ class SamplerCallback(L.Callback):
         self._sync_seconds = 0.0  # of the rollout alone
 
     def on_train_batch_start(self, trainer, pl_module, batch: MicroBatch, batch_idx: int) -> None:
-        trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
+        if batch_idx == 0:  # a validation may follow
+            trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.sleep()
@@ -72,7 +73,6 @@ class SamplerCallback(L.Callback):
         """One completion a request, from the policy as it is now."""
         if self._version != self._trainer.global_step:
             start = time.perf_counter()
-            self._module.zero_grad()  # the last step's gradients have done their work
             self.engine.load_weights(self._module.policy.named_weights())
             self._version = self._trainer.global_step
             self._sync_seconds += time.perf_counter() - start

@@ -64,8 +64,11 @@ class RunSummary(L.Callback):
         self._validated_at = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._validated_at != trainer.global_step and trainer.enable_validation:
+        is_due = self._validated_at != trainer.global_step and trainer.enable_validation
+        if is_due and not trainer.requeue_is_due:
+            trainer.fit_loop.epoch_loop._batches_that_stepped -= 1  # as at the end of a rollout
             _validate(trainer)
+            trainer.fit_loop.epoch_loop._batches_that_stepped += 1
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._start is None:
