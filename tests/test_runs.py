@@ -60,13 +60,14 @@ def test_another_run_is_not_continued(tmp_path, word, message):
 
 
 def test_changes_of_the_trainer_are_refused_or_named(tmp_path, capsys):
-    cli = fit(make(tmp_path, *SHORT))
+    named = (*SHORT, "run.name=mine")
+    cli = fit(make(tmp_path, *named))
     for word in ("gradient_clip_val=0.5", "gradient_clip_algorithm=value", "precision=64-true"):
         key, value = f"trainer.{word}".split("=")
         with pytest.raises(ConfigError, match=f"was started with {key}=.*, not {value}"):
-            make(tmp_path, *SHORT, "ckpt_path=last", f"{key}={value}")
+            make(tmp_path, *named, "ckpt_path=last", f"{key}={value}")
     capsys.readouterr()
-    make(tmp_path, *SHORT, "ckpt_path=last", "trainer.accumulate_grad_batches=4")
+    make(tmp_path, *named, "ckpt_path=last", "trainer.accumulate_grad_batches=4")
     said = capsys.readouterr().out
     assert "changed since the checkpoint: trainer.accumulate_grad_batches 2 -> 4" in said
     assert f"from step 1, {cli.folder}" in said
