@@ -33,7 +33,10 @@ RIGHT = {
         (r"\{\}", r"\varnothing"), ("5", r"{\color{red}\mathbf{5}}"), ("5", "**$5$**"),
         ("5", r"\textcolor{red}{5}"), (r"\frac12", r"\Large\frac{1}{2}"), ("5", r"\textbf{5}"),
     ],
-    "signs": [(r"x=1\pm\sqrt2", r"x=1+\sqrt2 \text{ or } x=1-\sqrt2"), ("1+2i, 1-2i", r"1\pm 2i"),
+    "signs": [
+        (r"\frac{-1 \pm \sqrt{5}}{2}", r"\frac{-1-\sqrt5}{2}, \frac{-1+\sqrt5}{2}"),
+        (r"\frac{3+\sqrt2}{2}, \frac{3-\sqrt2}{2}", r"x=\frac{3 \mp \sqrt2}{2}"),
+        (r"x=1\pm\sqrt2", r"x=1+\sqrt2 \text{ or } x=1-\sqrt2"), ("1+2i, 1-2i", r"1\pm 2i"),
               (r"\pm 1, \pm 2", "1,-1,2,-2"), (r"\{2,-2\}", r"\pm 2")],
     "indices": [(r"m_{\min}=3", "3"), ("n^2", r"S_{\max}=n^2"), (r"P_{\text{out}}=5", "5")],
 }  # fmt: skip
