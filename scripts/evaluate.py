@@ -4,10 +4,14 @@ import sys
 from pathlib import Path
 
 from stapo_pl.overrides import EVALUATE, OverrideError, expand
+from stapo_pl.screen import first_screen
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 if __name__ == "__main__":
+    if (text := first_screen(sys.argv[1:], CONFIGS, EVALUATE)) is not None:
+        print(text)
+        sys.exit()
     try:
         args = expand(sys.argv[1:], CONFIGS, EVALUATE)
     except OverrideError as error:

@@ -3,11 +3,15 @@
 import sys
 from pathlib import Path
 
-from stapo_pl.overrides import OverrideError, expand
+from stapo_pl.overrides import FIT, OverrideError, expand
+from stapo_pl.screen import first_screen
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 if __name__ == "__main__":
+    if (text := first_screen(sys.argv[1:], CONFIGS, FIT)) is not None:
+        print(text)
+        sys.exit()
     try:
         args = expand(sys.argv[1:], CONFIGS)
     except OverrideError as error:

@@ -52,6 +52,11 @@ from stapo_pl.trainer import RolloutTrainer
 
 # Curves that TensorBoard shows beside hyperparameters.
 _FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
+# Of flags that Lightning leaves without any.
+_WORDS = {
+    "trainer.accelerator": "What computes: auto, cpu or gpu.",
+    "trainer.strategy": "How ranks share the work: auto, or trainer=ddp, trainer=fsdp.",
+}
 # Lightning's `true` would be a seed of its own choosing.
 KINDS = {"seed_everything": int}
 
@@ -96,6 +101,7 @@ class StapoCLI(LightningCLI):
                     "parser_mode": "omegaconf+",
                     "default_config_files": [str(config_dir / "fit.yaml")],
                     "allow_abbrev": False,
+                    "description": "Trains a policy with verifiable rewards.",
                 },
             )
         except BaseException:
@@ -117,6 +123,8 @@ class StapoCLI(LightningCLI):
         )
         parser.add_argument("--run", type=Run, default=Run())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
+        for action in parser._actions:
+            action.help = action.help or _WORDS.get(action.dest)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
@@ -97,10 +98,9 @@ def last_checkpoint(root: Path) -> Path:
     for folder in reversed(run_folders(root)):
         if found := _newest_checkpoint(folder):
             return found
-    others = sorted(
-        {path.parents[2].name for path in root.parent.glob("*/version_*/checkpoints/*")}
-    )
-    there = f"; there are runs {', '.join(others)}" if others else ""
+    names = {path.parents[2].name for path in root.parent.glob("*/version_*/checkpoints/*")}
+    nearest = difflib.get_close_matches(root.name, sorted(names), n=5, cutoff=0)
+    there = f"; there are runs {', '.join(nearest)}" if nearest else ""
     raise ConfigError(
         f"ckpt_path=last: there is no checkpoint in {root}{there}; a run is found by its settings "
         "or by run.name=NAME; leave ckpt_path out to start one"

@@ -12,7 +12,7 @@ ORDER = [
     "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "checkpoint",
     "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module", "scoring",
     "validation", "datamodule", "shared_folder", "callbacks", "hints", "kinds", "overrides",
-    "naming", "parser", "planning", "resuming", "runs", "checkpoints",
+    "screen", "naming", "parser", "planning", "resuming", "runs", "checkpoints",
     "cli", "evaluation",
 ]  # fmt: skip
 LIGHTNING = {

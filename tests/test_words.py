@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from conftest import CONFIGS
 
 from stapo_pl.cli import KINDS, StapoCLI
 from stapo_pl.errors import ConfigError
 from stapo_pl.evaluation.cli import make_parser
+from stapo_pl.kinds import choices, classes, settings
 from stapo_pl.overrides import EVALUATE, FIT, OverrideError, expand
 from stapo_pl.parser import Words
+from stapo_pl.screen import first_screen
 
 
 class _Made(Exception):
@@ -207,3 +212,44 @@ def test_what_a_file_sets_is_checked_likewise(parsers, tmp_path):
         file.write_text(text)
         assert message in said(parsers, "fit", [f"--config={file}"])
     assert "cannot be read" in said(parsers, "fit", ["--config=nowhere.yaml"])
+
+
+def without_words(parser, name: str, seen: set[type]) -> list[str]:
+    """Options of a parser, and of the package's classes that they take, without a description."""
+    missing = [f"{name} {a.dest}" for a in parser._actions if not (a.help or "").strip()]
+    for kind in [getattr(action, "_typehint", int) for action in parser._actions]:
+        for cls in {*classes(kind), *choices(kind).values()} - seen:
+            if cls.__module__.startswith("stapo_pl"):
+                seen.add(cls)
+                missing += without_words(settings(cls), cls.__name__, seen)
+    return missing
+
+
+@pytest.mark.parametrize("script", ["fit", "evaluate"])
+def test_every_setting_has_words(script, parsers):
+    seen: set[type] = set()
+    assert without_words(parsers[script][0], script, seen) == []
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize("script", ["fit", "evaluate"])
+def test_the_first_screen_of_help_is_one_screen_of_keys_that_exist(script, parsers):
+    grammar = parsers[script][1]
+    text = first_screen(["objective=stapo", "--help"], CONFIGS, grammar)
+    assert len(text.splitlines()) < 45 and max(map(len, text.splitlines())) <= 100
+    assert first_screen(["--help", "all"], CONFIGS, grammar) is None
+    assert first_screen(["run.name=help"], CONFIGS, grammar) is None
+    assert "--help all" in text and all(f"\n  {name}" in text for name in grammar.groups)
+    listed = [line.split()[0] for line in text.partition("Settings")[2].splitlines()[1:16]]
+    needs = {"benchmark": "aime24", "data.prompt_format": "chat", "benchmark.path": "x",
+             "decodings": "[[1,1]]", "verifier.path": "x", "grade": "x"}  # fmt: skip
+    for key in listed:
+        words = [f"{key}={needs.get(key, 1)}"]
+        words += ["benchmark=aime24"] * key.startswith("benchmark.")
+        assert said(parsers, script, words) == "", key
+    assert "grading.time_limit" not in text or "(5.0)" in text
+
+
+def test_help_needs_nothing_heavy():
+    code = "import sys, stapo_pl.screen; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -86,25 +86,73 @@ def main(args: list[str], config_dir: Path) -> None:
 
 
 def make_parser(config_dir: Path) -> HelpfulParser:
+    """Of the words of an evaluation."""
     parser = HelpfulParser(
         parser_mode="omegaconf+",
         default_config_files=[str(config_dir / "evaluate.yaml")],
         allow_abbrev=False,
+        description="Measures a policy on benchmarks.",
     )
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file to read.")
-    parser.add_argument("--seed_everything", type=int, default=0)
-    parser.add_argument("--model.path", type=str | None, default=None)
-    parser.add_argument("--benchmarks", type=dict[str, Benchmark], default={})
-    parser.add_argument("--reward", type=Reward | None, default=None, sub_configs=True)
-    parser.add_argument("--decodings", type=list[tuple[float, float]])
+    parser.add_argument(
+        "--seed_everything", type=int, default=0, help="Of everything that is drawn."
+    )
+    parser.add_argument(
+        "--model.path",
+        type=str | None,
+        default=None,
+        help="A model folder, hub name, checkpoint, folder of a run, or `last`; null is the policy "
+        "that comes with the package.",
+    )
+    parser.add_argument(
+        "--benchmarks", type=dict[str, Benchmark], default={}, help="What is measured on, by name."
+    )
+    parser.add_argument(
+        "--reward",
+        type=Reward | None,
+        default=None,
+        sub_configs=True,
+        help="Judges in place of the benchmarks' own.",
+    )
+    parser.add_argument(
+        "--decodings", type=list[tuple[float, float]], help="Temperature and top-p of each."
+    )
     parser.add_argument("--data", type=Data, default=Data())
-    parser.add_argument("--sampler", type=Sampler | None, default=None, sub_configs=True)
-    parser.add_argument("--samples_per_write", type=int, default=1024)
+    parser.add_argument(
+        "--sampler",
+        type=Sampler | None,
+        default=None,
+        sub_configs=True,
+        help="What samples; null is vLLM on a GPU where it is installed, else transformers.",
+    )
+    parser.add_argument(
+        "--samples_per_write",
+        type=int,
+        default=1024,
+        help="Samples between two writes, on each rank.",
+    )
     parser.add_argument("--grading", type=Grading, default=Grading())
-    parser.add_argument("--verifier", type=Verifier | None, default=None)
-    parser.add_argument("--run.name", type=str | None, default=None)
-    parser.add_argument("--run.logs", type=str, default="logs")
-    parser.add_argument("--grade", type=str | None, default=None)
+    parser.add_argument(
+        "--verifier",
+        type=Verifier | None,
+        default=None,
+        help="A model that is asked about what the rule rejects.",
+    )
+    parser.add_argument(
+        "--run.name",
+        type=str | None,
+        default=None,
+        help="Folder under run.logs; null is evaluate-<model>.",
+    )
+    parser.add_argument(
+        "--run.logs", type=str, default="logs", help="Folder of all runs and evaluations."
+    )
+    parser.add_argument(
+        "--grade",
+        type=str | None,
+        default=None,
+        help="Folder of an evaluation to judge again; nothing is sampled.",
+    )
     return parser
 
 

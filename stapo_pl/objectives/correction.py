@@ -43,6 +43,9 @@ def _bounded_exp(log_ratio: Tensor) -> Tensor:
 class _Truncated(Correction):
     """Importance weights of at most `cap` (Ionides, 2008).
 
+    Args:
+        cap: largest weight.
+
     Raises:
         ConfigError: a cap below 1.
     """
@@ -58,6 +61,9 @@ class TokenTIS(_Truncated):
     """Truncated importance sampling of tokens: `min(r_t, cap)`.
 
     See "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025).
+
+    Args:
+        cap: largest weight.
     """
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
@@ -71,6 +77,9 @@ class SequenceTIS(_Truncated):
     RL Collapse from the Training-Inference Mismatch" (2025). The product is over the tokens that
     teach, and its variance grows with their number. Of cut rollouts it is the probability of never
     leaving the nucleus, which is about 0.
+
+    Args:
+        cap: largest weight.
     """
 
     takes_cuts = False
@@ -83,6 +92,10 @@ class SequenceTIS(_Truncated):
 @dataclass(kw_only=True)
 class IcePop(Correction):
     """`r_t` where it lies in [low, high], 0 elsewhere (2510.18855).
+
+    Args:
+        low: smallest ratio that counts.
+        high: largest ratio that counts.
 
     Raises:
         ConfigError: bounds that do not enclose 1.

@@ -10,7 +10,12 @@ from stapo_pl.objectives.selection import StatisticsSource, TopEntropy
 
 @dataclass(kw_only=True)
 class Entropy20(DAPO):
-    """DAPO on the tokens of highest entropy alone (2506.01939); see `TopEntropy`."""
+    """DAPO on the tokens of highest entropy alone (2506.01939); see `TopEntropy`.
+
+    Args:
+        fraction: of the response tokens that are learned from.
+        statistics: whose entropies: of the `current` policy or of the `behavior` policy.
+    """
 
     fraction: float = 0.2
     statistics: StatisticsSource = "behavior"

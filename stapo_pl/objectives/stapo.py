@@ -14,6 +14,12 @@ class STAPO(JustRL):
     """JustRL whose selection silences spurious tokens (2602.15620); see `S2T`.
 
     The defaults are those of the paper's v4 and v5; `scope="all", quantile=0.8` gives v1 to v3.
+
+    Args:
+        tau_p: as in `S2T`: probability below which a token is rare.
+        quantile: likewise: of the entropies, below which the policy is sure.
+        scope: likewise: the tokens whose entropies that quantile is taken of.
+        statistics: likewise: of which policy.
     """
 
     tau_p: float = 0.002
