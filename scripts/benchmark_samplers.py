@@ -23,12 +23,6 @@ from stapo_pl.tasks import Arithmetic
 from stapo_pl.types import Decoding, Request
 
 
-class NoTokenizer:
-    """Of a model with random weights; it draws the end token once in 16 thousand times."""
-
-    pad_token_id, eos_token_id = 0, 1
-
-
 def larger() -> Policy:
     """A model of 30 million parameters with random weights."""
     torch.manual_seed(0)
@@ -40,13 +34,13 @@ def larger() -> Policy:
     return Policy(AutoModelForCausalLM.from_config(config).eval())
 
 
-def measure(name: str, policy: Policy, tokenizer, requests: list[Request], length: int, args):
+def measure(name: str, policy: Policy, end: int, requests: list[Request], length: int, args):
     """Prints a row of the table."""
     engines = {"transformers": TransformersSampler(args.sequences), "vllm": VLLMSampler()}
     longest = max(len(request.prompt_ids) for request in requests) + length
     sync, rates = {}, {engine: [] for engine in engines}
     for engine in engines.values():
-        engine.build(policy.model.config, tokenizer, args.device, longest)
+        engine.build(policy.model.config, [end], args.device, longest)
         engine.load_weights(policy.named_weights())
         engine.generate(requests[:8], Decoding(8), lambda done, total: None)  # warms up
     for _ in range(args.turns):
@@ -85,12 +79,13 @@ def main() -> None:
     problems = Arithmetic().train_problems().problems[: args.sequences]
     prompts = [tokenizer.encode(problem.messages[-1]["content"]) for problem in problems]
     requests = [Request(ids, seed_for("shipped", i)) for i, ids in enumerate(prompts)]
-    measure("shipped", load_policy(path), tokenizer, requests, 96, args)
+    measure("shipped", load_policy(path), tokenizer.eos_token_id, requests, 96, args)
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(0, 16_384, (args.sequences, 64), generator=generator).tolist()
     requests = [Request(ids, seed_for("larger", i)) for i, ids in enumerate(prompts)]
+    # It draws the end token once in 16 thousand times.
     for length in (64, 256):
-        measure("random", larger(), NoTokenizer(), requests, length, args)
+        measure("random", larger(), 1, requests, length, args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Literal
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 
+from stapo_pl.endings import end_tokens
 from stapo_pl.errors import ConfigError
 from stapo_pl.metrics import rollout_metrics
 from stapo_pl.module import PolicyModule
@@ -96,6 +97,8 @@ class RolloutDataModule(L.LightningDataModule):
         temperature: of the rollouts; 0 < temperature. All statistics are taken at it.
         top_p: nucleus of the rollouts, 0 < top_p <= 1.
         top_k: of the rollouts; 0 keeps all tokens.
+        stop_token_ids: end a response besides the end tokens that the model's files name (those of
+            the tokenizer and of generation_config.json), in validation too.
         old_logprobs: the ratio's denominator: `recompute` it with the policy that trains, or take
             the `sampler`'s own, which saves each pass that no selection needs.
         validation: how validation samples.
@@ -123,6 +126,7 @@ class RolloutDataModule(L.LightningDataModule):
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
+        stop_token_ids: list[int] | None = None,
         old_logprobs: Literal["recompute", "sampler"] = "recompute",
         validation: Validation = Validation(),  # noqa: B008
         benchmarks: dict[str, Benchmark] | None = None,
@@ -137,6 +141,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.max_prompt_tokens = max_prompt_tokens
         self.prompt_rules = PromptRules(max_prompt_tokens, on_bad_row, duplicates, prompt_format)
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
+        self.stop_token_ids = stop_token_ids or []
         self.old_logprobs = old_logprobs
         self.validation, self.grading = validation, grading
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
@@ -188,7 +193,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.sizes.check_ranks(self.trainer.world_size, self.micro_batches_per_step)
         self.sizes.check_validation(self.trainer.val_check_interval, self.micro_batches_per_step)
         self._check_ratio()
-        tokenizer = self.module.tokenizer
+        tokenizer, config = self.module.tokenizer, self.module.model_config
+        self.end_tokens = end_tokens(self.module.path, tokenizer, config, self.stop_token_ids)
         room = self.module.max_positions - self.max_prompt_tokens - self.decoding.max_new_tokens
         if room < 0:
             raise ConfigError(
@@ -205,7 +211,7 @@ class RolloutDataModule(L.LightningDataModule):
             self.validation_prompts[name], self.counts[label] = make_prompts(
                 benchmark.task.validation_problems(), tokenizer, self.prompt_rules, label
             )
-        vocabulary = self.module.model_config.get_text_config().vocab_size
+        vocabulary = config.get_text_config().vocab_size
         for name, prompts in {"training": train, **self.validation_prompts}.items():
             check_embedded((p.token_ids for p in prompts), tokenizer, vocabulary, name)
         self.stream, self.fingerprint = PromptStream(train, self.seed), fingerprint(train)
@@ -228,6 +234,7 @@ class RolloutDataModule(L.LightningDataModule):
             self.sizes.describe(
                 trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
             ),
+            f"ends at     {self.end_tokens}",
         ]
         lines += [
             f"{name:<11} {counts.describe(self.prompt_rules)}"

@@ -11,6 +11,7 @@ import torch.distributed.checkpoint as dcp
 import yaml
 from transformers import GenerationConfig
 
+from stapo_pl.endings import end_tokens
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_policy, load_tokenizer
 from stapo_pl.lora import LoRA
@@ -56,8 +57,12 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     policy.model.save_pretrained(unfinished)
-    load_tokenizer(path).save_pretrained(unfinished)
-    _generation_config(path, policy).save_pretrained(unfinished)
+    tokenizer, generation = load_tokenizer(path), _generation_config(path, policy)
+    tokenizer.save_pretrained(unfinished)
+    stop_token_ids = config["data"].get("stop_token_ids") or ()
+    ids = end_tokens(path, tokenizer, policy.model.config, stop_token_ids).ids
+    generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids)
+    generation.save_pretrained(unfinished)
     (unfinished / "README.md").write_text(model_card(config, run, step))
     if out.exists():
         shutil.rmtree(out)

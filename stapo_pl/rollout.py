@@ -55,10 +55,16 @@ def overlong_punishment(length: int, max_new_tokens: int, buffer: float) -> floa
 
 
 def decode(completions: Sequence[Completion], tokenizer: PreTrainedTokenizerBase) -> list[Response]:
-    """Completions as a reward sees them."""
+    """Completions as a reward sees them: all that the policy wrote, without the end token.
+
+    Special tokens within are kept, as the policy wrote them on purpose (`<think>`, calls of tools).
+    """
     if not completions:
         return []  # a tokenizer takes an empty list for one empty text
-    texts = tokenizer.batch_decode([c.token_ids for c in completions], skip_special_tokens=True)
+    written = [c.token_ids if c.truncated else c.token_ids[:-1] for c in completions]
+    texts = tokenizer.batch_decode(
+        written, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
     return [
         Response(text, len(completion.token_ids), completion.truncated)
         for completion, text in zip(completions, texts, strict=True)

@@ -53,7 +53,7 @@ class Decoding:
     """The distribution that responses are drawn from."""
 
     max_new_tokens: int
-    """Longest response, end-of-sequence token included."""
+    """Longest response, its end token included."""
     temperature: float = 1.0
     """Logits are divided by it; 0 is greedy."""
     top_p: float = 1.0
@@ -72,11 +72,11 @@ class Completion:
     """What a sampler gives back for a request."""
 
     token_ids: list[int]
-    """The response, with its end-of-sequence token if it has one."""
+    """The response, with its end token if it has one."""
     logprobs: list[float]
     """Log-probabilities under the distribution drawn from (greedy: at temperature 1)."""
     truncated: bool
-    """True if the length limit ended it, not an end-of-sequence token."""
+    """True if the length limit ended it, not an end token."""
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Trajectory:
     prompt: Prompt
     completion: Completion
     text: str
-    """The response, decoded."""
+    """The response as the reward saw it: decoded, without its end token."""
     reward: float
     """The shaped reward, from which advantages are made: the score's, less a punishment."""
     score: Score

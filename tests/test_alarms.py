@@ -8,6 +8,7 @@ import pytest
 from test_fit import fit, make, rig, scalars
 
 from stapo_pl.callbacks.alarms import first_rollout, why_silent
+from stapo_pl.endings import EndTokens
 
 HEALTHY = {
     "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/timeouts": 0.0,
@@ -45,6 +46,7 @@ UNPARSED = {"reward/unparsed_fraction": 1.0, "reward/accuracy": 0.0}
 )
 def test_a_first_rollout_without_signal_is_explained(tmp_path, words, measured, expected):
     cli = make(tmp_path, *words)
+    cli.datamodule.end_tokens = EndTokens((504,), ("<|end|>",))
     lines = first_rollout(HEALTHY | measured, cli.datamodule, cli.model)
     assert len(lines) == len(expected) and not any("\n" in line for line in lines)
     for line, start in zip(lines, expected, strict=True):

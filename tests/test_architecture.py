@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "stapo_pl"
 ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
-    "policy", "lora", "loading", "streaming", "export", "samplers", "precision", "checkpoint",
-    "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module", "scoring",
+    "policy", "lora", "loading", "endings", "streaming", "export", "samplers", "precision",
+    "checkpoint", "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module", "scoring",
     "validation", "datamodule", "shared_folder", "callbacks", "hints", "kinds", "overrides",
     "screen", "naming", "parser", "planning", "resuming", "runs", "checkpoints",
     "cli", "evaluation",

@@ -164,7 +164,7 @@ def test_groups_are_mixed_by_the_reward_before_punishments_not_by_the_verdict():
 class WordTokenizer:
     """Decodes a token as its number."""
 
-    def batch_decode(self, rows, skip_special_tokens):
+    def batch_decode(self, rows, **settings):
         return [" ".join(map(str, row)) for row in rows]
 
 

@@ -18,13 +18,11 @@ from stapo_pl.samplers import Sampler, TransformersSampler, VLLMSampler, auto, c
 from stapo_pl.seeding import seed_for
 from stapo_pl.types import Completion, Decoding, Request
 
-
-class Tokenizer:
-    pad_token_id, eos_token_id = 0, 1
+ENDS = (1, 7)
 
 
 def build(sampler: Sampler, policy: Policy) -> Sampler:
-    sampler.build(policy.model.config, Tokenizer(), torch.device("cpu"), 64)
+    sampler.build(policy.model.config, ENDS, torch.device("cpu"), 64)
     sampler.load_weights(policy.named_weights())
     return sampler
 
@@ -115,10 +113,12 @@ def test_greedy_takes_the_most_likely_token(policy, sampler):
         ids.append(token)
 
 
-def test_responses_end_at_the_end_token_or_the_limit(sampler):
-    for completion in generate(sampler, REQUESTS, Decoding(12)):
-        assert completion.truncated == (completion.token_ids[-1] != 1)
-        assert 1 not in completion.token_ids[:-1]
+def test_responses_end_at_an_end_token_or_the_limit(sampler):
+    completions = generate(sampler, REQUESTS, Decoding(12))
+    assert {*ENDS} < {completion.token_ids[-1] for completion in completions}
+    for completion in completions:
+        assert completion.truncated == (completion.token_ids[-1] not in ENDS)
+        assert not {*ENDS} & {*completion.token_ids[:-1]}
         assert len(completion.token_ids) == len(completion.logprobs) <= 12
         assert not completion.truncated or len(completion.token_ids) == 12
 
@@ -150,7 +150,7 @@ def test_shipped_policy_solves_some_problems():
     path = str(shipped_policy())
     policy, tokenizer = load_policy(path), load_tokenizer(path)
     sampler = TransformersSampler()
-    sampler.build(load_config(path), tokenizer, torch.device("cpu"), 128)
+    sampler.build(load_config(path), [tokenizer.eos_token_id], torch.device("cpu"), 128)
     sampler.load_weights(policy.named_weights())
     request = Request(tokenizer.encode("Compute 20+30-10+11."), seed=0)
     (completion,) = generate(sampler, [request], Decoding(96, temperature=0.0))

@@ -70,11 +70,11 @@ def first_rollout(
             "reward; raise the limit, or set fewer data.grading.workers on a busy machine"
         )
     if truncated >= _NEARLY_ALL:
-        token = module.tokenizer.eos_token_id
         lines.append(
             f"{truncated:.1%} of the responses were cut off at data.max_new_tokens="
             f"{data.decoding.max_new_tokens}: they need more, or the policy ends with another "
-            f"token than {module.tokenizer.eos_token} ({token}), at which samplers stop"
+            f"token than {data.end_tokens}, at which samplers stop: name it in "
+            "data.stop_token_ids"
         )
     if unparsed >= _NEARLY_ALL > unjudged and data.task.reward.extracts:
         lines.append(

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import lightning as L
+from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.rollout import Rollout
@@ -48,19 +49,22 @@ class RolloutLog(L.Callback):
         pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
             shown = [group[0] for group in self._rollout.sampled[: self.completions]]
-            text = "\n\n---\n\n".join(map(_as_markdown, shown))
+            text = "\n\n---\n\n".join(_as_markdown(t, pl_module.tokenizer) for t in shown)
             for logger in trainer.loggers:
                 if text and hasattr(logger.experiment, "add_text"):
                     logger.experiment.add_text("completions", text, trainer.global_step - 1)
 
 
-def _as_markdown(trajectory: Trajectory) -> str:
+def _as_markdown(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> str:
     verdict = "right" if trajectory.correct else "wrong"
-    ending = ", truncated" if trajectory.completion.truncated else ""
+    completion = trajectory.completion
+    # The text is the one that was judged, which is without the end token.
+    end = tokenizer.convert_ids_to_tokens(completion.token_ids[-1])
+    ending = "truncated" if completion.truncated else f"ended by `{end}`"
     problem = trajectory.prompt.problem
     prompt = problem.messages[-1]["content"]
     return (
-        f"**reward {trajectory.reward:.3g}** ({verdict}{ending}; answer {problem.answer})\n\n"
+        f"**reward {trajectory.reward:.3g}** ({verdict}, {ending}; answer {problem.answer})\n\n"
         f"{_quote(prompt)}\n\n{_quote(trajectory.text)}"
     )
 

@@ -42,7 +42,7 @@ class SamplerCallback(L.Callback):
                 print(f"sampler     {choice}")
         self.engine.build(
             pl_module.model_config,
-            pl_module.tokenizer,
+            data.end_tokens.ids,
             device,
             data.max_prompt_tokens + data.decoding.max_new_tokens,
         )

@@ -8,7 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Data:
         on_bad_row: as in training.
         duplicates: as in training.
         prompt_format: as in training.
+        stop_token_ids: as in training.
 
     Raises:
         ConfigError: a length below 1.
@@ -60,6 +61,7 @@ class Data:
     on_bad_row: OnBadRow = "error"
     duplicates: Duplicates = "keep"
     prompt_format: PromptFormat = "auto"
+    stop_token_ids: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_prompt_tokens"):
@@ -229,8 +231,16 @@ def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, p
     """Samples from the model of the path."""
     data, engine = settings.data, _engine(settings.sampler, device)
     model = SampledModel(
-        path, "model.path", engine, device, data.max_new_tokens, "data.max_new_tokens"
+        path,
+        "model.path",
+        engine,
+        device,
+        data.max_new_tokens,
+        "data.max_new_tokens",
+        data.stop_token_ids,
     )
+    if World().rank == 0:
+        print(f"ends at         {model.end_tokens}")
     rules = PromptRules(
         min(data.max_prompt_tokens or model.max_prompt_tokens, model.max_prompt_tokens),
         data.on_bad_row,

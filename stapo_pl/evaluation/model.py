@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from stapo_pl.endings import end_tokens
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_config, load_tokenizer, loaded, local_path
 from stapo_pl.samplers import Sampler
@@ -26,6 +27,7 @@ class SampledModel:
         device: where.
         max_new_tokens: of the longest response; prompts may have what positions are left.
         limit: the setting of it, for errors.
+        stop_token_ids: end a response besides the end tokens that the model's files name.
 
     Raises:
         ConfigError: there is no such model or tokenizer, or it has too few positions.
@@ -39,9 +41,11 @@ class SampledModel:
         device: torch.device,
         max_new_tokens: int,
         limit: str,
+        stop_token_ids: Sequence[int] = (),
     ) -> None:
         self.path, self.key, self.engine, self.device = path, key, engine, device
         self.config, self.tokenizer = load_config(path, key), load_tokenizer(path, key)
+        self.end_tokens = end_tokens(path, self.tokenizer, self.config, stop_token_ids, key)
         positions = self.config.get_text_config().max_position_embeddings
         if max_new_tokens >= positions:
             raise ConfigError(
@@ -63,6 +67,7 @@ class SampledModel:
             "sampler": type(self.engine).__name__,
             "type of the sampler's weights": getattr(self.engine, "dtype", None),
             "max_new_tokens": self.max_new_tokens,
+            "end tokens": list(self.end_tokens.ids),
         }
 
     def _fingerprint(self) -> str:
@@ -86,7 +91,7 @@ class SampledModel:
         """
         if not self._is_built:
             max_tokens = self.longest_prompt + self.max_new_tokens
-            self.engine.build(self.config, self.tokenizer, self.device, max_tokens)
+            self.engine.build(self.config, self.end_tokens.ids, self.device, max_tokens)
             model = loaded(
                 self.key,
                 self.path,

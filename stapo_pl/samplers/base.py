@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from stapo_pl.types import Completion, Decoding, Request
 
@@ -36,7 +36,7 @@ class Sampler(ABC):
     def build(
         self,
         config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase,
+        end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
     ) -> None:
@@ -44,7 +44,7 @@ class Sampler(ABC):
 
         Args:
             config: the Hugging Face configuration of the model.
-            tokenizer: of the model; its end-of-sequence token ends a response.
+            end_token_ids: a response ends with the first of them, and with no other token.
             device: where this rank computes.
             max_tokens: of the longest prompt and the longest response together.
 

@@ -12,7 +12,6 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedConfig,
-    PreTrainedTokenizerBase,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -47,14 +46,16 @@ class TransformersSampler(Sampler):
     def build(
         self,
         config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase,
+        end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
     ) -> None:
         with preserved_random_states():
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         self.model.to(device).eval().requires_grad_(False)
-        self.pad_token_id, self.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+        self.end_token_ids = list(end_token_ids)
+        # What stands before a prompt is masked, and what stands after a response is cut off.
+        self.pad_token_id = self.end_token_ids[0]
 
     def share(
         self,
@@ -113,7 +114,7 @@ class TransformersSampler(Sampler):
             generation_config=GenerationConfig(
                 do_sample=False,  # the processor draws; what is left to do is to take its choice
                 max_new_tokens=decoding.max_new_tokens,
-                eos_token_id=self.eos_token_id,
+                eos_token_id=self.end_token_ids,
                 pad_token_id=self.pad_token_id,
             ),
             logits_processor=LogitsProcessorList([draw]),
@@ -122,9 +123,10 @@ class TransformersSampler(Sampler):
         return [self._completion(tokens, logprobs) for tokens, logprobs in rows]
 
     def _completion(self, tokens: list[int], logprobs: list[float]) -> Completion:
-        truncated = self.eos_token_id not in tokens
-        length = len(tokens) if truncated else tokens.index(self.eos_token_id) + 1
-        return Completion(tokens[:length], logprobs[:length], truncated)
+        ends = (place for place, token in enumerate(tokens) if token in self.end_token_ids)
+        end = next(ends, None)
+        length = len(tokens) if end is None else end + 1
+        return Completion(tokens[:length], logprobs[:length], truncated=end is None)
 
 
 class _SeededDraw(LogitsProcessor):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.samplers.base import Sampler, SamplerShare
@@ -117,7 +117,7 @@ class VLLMSampler(Sampler):
     def build(
         self,
         config: PreTrainedConfig,
-        tokenizer: PreTrainedTokenizerBase,
+        end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
     ) -> None:
@@ -186,7 +186,7 @@ class VLLMSampler(Sampler):
         (self._model,) = self._llm.apply_model(lambda model: model)
         self._loaded: set[str] | None = None
         self._remember_what_loads()
-        self._eos_token_id, self._on_gpu = tokenizer.eos_token_id, on_gpu
+        self._end_token_ids, self._on_gpu = list(end_token_ids), on_gpu
         self._asleep = set()
 
     def share(
@@ -269,8 +269,8 @@ class VLLMSampler(Sampler):
                 top_p=decoding.top_p,
                 top_k=decoding.top_k,
                 seed=request.seed,
-                stop_token_ids=[self._eos_token_id],
-                ignore_eos=True,  # the tokenizer's decides, not one of the model's config
+                stop_token_ids=self._end_token_ids,
+                ignore_eos=True,  # no other that the engine may find in the model's config
                 logprobs=0,  # of the drawn token alone
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
