@@ -10,10 +10,10 @@ ORDER = [
     "errors", "seeding", "sizes", "progress", "problems", "rewards", "estimators", "world", "tasks",
     "types", "tensors", "advantages", "objectives", "prompts", "rollout", "metrics", "attention",
     "policy", "lora", "loading", "endings", "streaming", "export", "samplers", "precision",
-    "checkpoint", "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module", "scoring",
-    "validation", "datamodule", "shared_folder", "callbacks", "hints", "kinds", "overrides",
-    "screen", "naming", "parser", "planning", "resuming", "runs", "checkpoints",
-    "cli", "evaluation",
+    "checkpoint", "strategy", "signals", "trainer", "footprint", "plan", "schedule", "module",
+    "scoring", "validation", "datamodule", "shared_folder", "callbacks", "hints", "kinds",
+    "overrides", "screen", "naming", "parser", "planning", "resuming", "runs", "checkpoints", "cli",
+    "evaluation",
 ]  # fmt: skip
 LIGHTNING = {
     "strategy", "signals", "trainer", "module", "datamodule", "checkpoint", "callbacks", "parser",
