@@ -222,7 +222,7 @@ def test_grading_needs_neither_rows_nor_sampler(tmp_path):
         (("grading.time_limit=0",), "grading.time_limit must be positive"),
         (("verifier.path=x", "verifier.prompt=none.txt"), "verifier.prompt=none.txt: no such file"),
         (("data.max_new_token=1",), "did you mean data.max_new_tokens"),
-        (("benchmark.smaples=2",), "smaples: no such key; did you mean samples"),
+        (("benchmark.smaples=2",), "smaples: no such key; did you mean benchmark.samples"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line_and_cost_nothing(finished, words, message, capsys):
