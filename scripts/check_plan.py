@@ -27,7 +27,7 @@ DEFAULTS = [
     "sampler=transformers", "sampler.batch_size=32", "data.prompts_per_rollout=4",
     "data.prompts_per_mini_batch=4", "data.group_size=8", "data.max_new_tokens=96",
     "trainer.accumulate_grad_batches=2", "trainer.max_epochs=2", "trainer.limit_val_batches=0",
-    "model.max_sampler_gap=null",
+    "model.max_sampler_gap_mean=null", "model.max_sampler_gap_kl=null",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ _ELSEWHERE = {
     "model.lr_schedule": ("lr_scheduler", "lr_scheduler_type", "scheduler"),
     "model.warmup_steps": ("warmup", "warm_up", "num_warmup_steps", "lr_warmup_steps"),
     "model.gradient_checkpointing": ("grad_checkpointing", "activation_checkpointing"),
+    "model.max_sampler_gap_mean": ("max_sampler_gap",),
     "model.lora": ("lora_rank", "lora_r", "rank", "lora_alpha", "alpha", "target_modules", "peft"),
     "seed_everything": ("seed", "random_seed", "data_seed"),
     "ckpt_path": ("resume", "resume_from", "resume_from_checkpoint", "ckpt", "checkpoint"),

@@ -50,10 +50,11 @@ class PolicyModule(L.LightningModule):
         lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
             linear.
         warmup_steps: optimizer steps over which the learning rate rises from 0.
-        max_sampler_gap: largest difference between the log-probabilities of sampler and policy that
-            is taken for granted; None bounds nothing, and nor do rollouts cut by top-p or top-k.
-        on_sampler_gap: what to do about a larger one: `warn`, or `raise` before the policy is
-            updated.
+        max_sampler_gap_mean: bound of the mean difference between the log-probabilities of sampler
+            and policy; None bounds nothing, and nor do rollouts cut by top-p or top-k.
+        max_sampler_gap_kl: the same for KL(sampler, policy). Both hold where the two round to
+            bfloat16 in their own ways, which no bound of the largest difference does.
+        on_sampler_gap: what to do about more: `warn`, or `raise` before the policy is updated.
 
     Raises:
         ConfigError: the model cannot be used, see `policy`; or a value is out of range.
@@ -72,14 +73,17 @@ class PolicyModule(L.LightningModule):
         compile_layers: bool = False,
         lr_schedule: ScheduleName = "constant",
         warmup_steps: int = 10,
-        max_sampler_gap: float | None = 0.5,
+        max_sampler_gap_mean: float | None = 0.05,
+        max_sampler_gap_kl: float | None = 0.01,
         on_sampler_gap: Literal["warn", "raise"] = "warn",
     ) -> None:
         super().__init__()
         if warmup_steps < 0:
             raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
-        if max_sampler_gap is not None and not max_sampler_gap >= 0:
-            raise ConfigError(f"model.max_sampler_gap must not be negative, got {max_sampler_gap}")
+        self.gap_bounds = {"gap_mean": max_sampler_gap_mean, "gap_kl": max_sampler_gap_kl}
+        for name, bound in self.gap_bounds.items():
+            if bound is not None and not bound >= 0:
+                raise ConfigError(f"model.max_sampler_{name} must not be negative, got {bound}")
         if lora is not None and lora.dropout and not dropout:
             raise ConfigError(
                 f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
@@ -99,7 +103,7 @@ class PolicyModule(L.LightningModule):
         # In a list, so that it is no submodule and in no checkpoint.
         self._reference: list[Policy] = []
         self.world = World()
-        self.max_sampler_gap, self.on_sampler_gap = max_sampler_gap, on_sampler_gap
+        self.on_sampler_gap = on_sampler_gap
         self.step_metrics, self.gap_metrics, self.validation_metrics = Means(), Means(), Means()
         self.sampler_gap: dict[str, float] = {}
         """How far the sampler was from the policy in the first mini-batch of this rollout."""
@@ -202,16 +206,20 @@ class PolicyModule(L.LightningModule):
         """Warns or raises, as set, if the sampler is not the policy of this rollout."""
         gap = {name: value.item() for name, value in self.gap_metrics.compute().items()}
         self.sampler_gap = {f"rollout/sampler_{name}": value for name, value in gap.items()}
+        over = [
+            f"model.max_sampler_{name}={bound:g}"
+            for name, bound in self.gap_bounds.items()
+            if bound is not None and not gap[name] <= bound
+        ]
         # Drawn from a cut distribution, log-probabilities differ by right.
-        unchecked = self.max_sampler_gap is None or self.trainer.datamodule.decoding.is_cut
-        if unchecked or gap["gap_max"] <= self.max_sampler_gap:
+        if not over or self.trainer.datamodule.decoding.is_cut:
             return
         message = (
             f"step {self.global_step}: the sampler's log-probabilities differ from the policy's by "
-            f"up to {gap['gap_max']:.3g} (mean {gap['gap_mean']:.2g}, KL {gap['gap_kl']:.2g}), "
-            f"model.max_sampler_gap={self.max_sampler_gap}. A mean far below 0.1 is what reduced "
-            "precision does: see objective.correction. A larger one means that the sampler is not "
-            "in step with the policy"
+            f"{gap['gap_mean']:.2g} in the mean (KL {gap['gap_kl']:.2g}, up to "
+            f"{gap['gap_max']:.3g}), more than {' and '.join(over)} allows. Its weights are "
+            "compared at every sync, so it computes something else (attention, cache, "
+            "temperature), or in another precision; objective.correction weighs tokens for it"
         )
         if self.on_sampler_gap == "raise":
             raise TrainingError(f"{message}; the policy was not updated")

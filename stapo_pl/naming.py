@@ -13,8 +13,8 @@ from stapo_pl.overrides import FIT
 # Settings without a say in what is learned: a run that changes them is found again by its name.
 _NO_MATTER = (
     "data.validation", "data.benchmarks", "data.grading", "data.task.validation_path",
-    "data.task.validation_split", "model.max_sampler_gap", "model.on_sampler_gap", "model.packing",
-    "model.gradient_checkpointing", "model.compile_layers",
+    "data.task.validation_split", "model.max_sampler_gap_mean", "model.max_sampler_gap_kl",
+    "model.on_sampler_gap", "model.packing", "model.gradient_checkpointing", "model.compile_layers",
 )  # fmt: skip
 # Of the trainer, only these have one. The number of rollouts is left out: a run can be made longer.
 _TRAINER = ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.precision")

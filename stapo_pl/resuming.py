@@ -21,7 +21,7 @@ _TRAINER = (
 # What a resumed run may change in silence: it moves no weight.
 _FREE = (
     "data.validation", "data.benchmarks", "data.grading", "model.max_sampler_gap",
-    "model.on_sampler_gap",
+    "model.max_sampler_gap_mean", "model.max_sampler_gap_kl", "model.on_sampler_gap",
 )  # fmt: skip
 # What it may change, and says: the same steps but for rounding and the engine's random numbers, or
 # more of them.

@@ -117,7 +117,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
             "data.old_logprobs=sampler objective.correction=TokenTIS",
             "which is 1 with data.old_logprobs=sampler",
         ),
-        ("model.max_sampler_gap=-1", "model.max_sampler_gap must not be negative"),
+        ("model.max_sampler_gap_kl=-1", "model.max_sampler_gap_kl must not be negative"),
         ("task.steps=0", "task.steps must be at least 1"),
         (
             "data.max_prompt_tokens=5",

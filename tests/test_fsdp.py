@@ -189,7 +189,7 @@ def test_weights_stay_fp32_where_passes_compute_in_bfloat16(tmp_path):
 
 @pytest.mark.vllm
 def test_vllm_samples_from_the_shards(tmp_path):
-    words = ("sampler=vllm", "trainer.max_epochs=3", "model.max_sampler_gap=1e-4")
+    words = ("sampler=vllm", "trainer.max_epochs=3", "model.max_sampler_gap_mean=1e-5")
     words += ("model.on_sampler_gap=raise", "objective.entropy_coef=0.1")
     one, two = (read_scalars(run(tmp_path / str(n), n, *words)) for n in (1, 2))
     for name in ("reward/mean", "rollout/tokens", "policy/loss", "policy/grad_norm"):

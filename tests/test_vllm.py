@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,39 @@ def test_new_weights_reach_the_head_and_the_prefix_cache(engines, tied, prompt):
             assert gap(policy, request, completion) <= 1e-4
         move(policy)
         engine.load_weights(policy.named_weights())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_an_engine_that_holds_other_weights_is_found_out(engines, tied, dtype):
+    policy = small_policy(tied)
+    engine = engines(policy, dtype=dtype)
+    move(policy)
+    weights, load = dict(policy.named_weights()), engine._model.load_weights
+
+    def refuses(names: str, sent: dict = weights) -> None:
+        with pytest.raises(TrainingError, match=f"nothing was sampled from them: {names}$"):
+            engine.load_weights(sent.items())
+
+    if tied:
+        repack, engine._repack_tied_head = engine._repack_tied_head, lambda: None
+        refuses(r"model\.embed_tokens\.weight \(as lm_head\.weight\)")
+        engine._repack_tied_head = repack
+    layer = "model.layers.1.self_attn."
+    for part in ("k_proj", "v_proj"):
+        key = f"{layer}{part}.weight"
+        refuses(re.escape(key), {n: w for n, w in weights.items() if n != key})
+    for key in (f"{layer}k_proj.weight", f"{layer}q_norm.weight", "model.embed_tokens.weight"):
+        stale = weights[key].clone()
+        stale.view(-1)[5] *= 1.01
+        engine._model.load_weights = lambda sent, key=key, stale=stale: load(
+            (name, stale if name == key else weight) for name, weight in sent
+        )
+        refuses(
+            re.escape(key) + (r", .* \(as lm_head\.weight\)" if tied and "embed" in key else "")
+        )
+    engine._model.load_weights = load
+    engine.load_weights(weights.items())
 
 
 def test_the_engine_samples_again_after_sleep(engines):
@@ -155,7 +189,7 @@ def test_the_gap_stays_below_1e_4_while_the_policy_learns(tmp_path, head, temper
         tmp_path, "sampler=vllm", "sampler.engine_args={block_size: 32}", f"model.path={model}",
         f"data.temperature={temperature}", "data.max_new_tokens=24", "trainer.max_epochs=5",
         "trainer.check_val_every_n_epoch=9", "objective=grpo", "objective.entropy_coef=0.1",
-        "model.warmup_steps=0", "model.max_sampler_gap=1e-4", "model.on_sampler_gap=raise",
+        "model.warmup_steps=0", "model.max_sampler_gap_mean=1e-5", "model.on_sampler_gap=raise",
         task=("task=file", f"task.path={file}", "task.validation_size=4"),
     )  # fmt: skip
     fit(cli)

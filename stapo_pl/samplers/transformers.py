@@ -19,6 +19,7 @@ from transformers import (
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.samplers.base import Sampler, SamplerShare
+from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
@@ -72,11 +73,12 @@ class TransformersSampler(Sampler):
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        own = dict(self.model.named_parameters())
-        for name, tensor in weights:
+        own, sent = dict(self.model.named_parameters()), SentWeights(torch.float32)
+        for name, tensor in sent.noted(weights):
             own.pop(name).copy_(tensor)
         if own:
             raise ValueError(f"the policy sent no weights for {', '.join(sorted(own))}")
+        check_held(*sent.compare(self.model))
 
     @torch.no_grad()
     def generate(

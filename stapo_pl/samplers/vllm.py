@@ -24,6 +24,7 @@ from stapo_pl.samplers.containment import (
     named_rank,
     one_line,
 )
+from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import EngineMemory, cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
@@ -144,9 +145,8 @@ class VLLMSampler(Sampler):
             warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
         on_gpu = device.type == "cuda"
         dtype, cache_gib = self._settled(on_gpu)
-        memory = EngineMemory(
-            config, getattr(torch, dtype), max_model_len, device, self.tensor_parallel_size
-        )
+        self._dtype = getattr(torch, dtype)
+        memory = EngineMemory(config, self._dtype, max_model_len, device, self.tensor_parallel_size)
         with (
             preserved_random_states(),
             kept_threads(),
@@ -216,13 +216,17 @@ class VLLMSampler(Sampler):
         with clear_death("taking over weights"):
             self._wake("weights")
             expected = {name for name, _ in self._model.named_parameters()}
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+            sent = SentWeights(self._dtype)
+            iterator = sent.noted(weights)
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iterator})
             if self._loaded is not None and (missing := expected - self._loaded):
                 raise TrainingError(
                     f"vLLM's model got no weights for {', '.join(sorted(missing))}: its parameters "
                     "and those of the policy do not match"
                 )
             self._repack_tied_head()
+            packed = getattr(self._model, "packed_modules_mapping", {})
+            check_held(*sent.compare(self._model, packed, *self._place()))
             if not self._llm.reset_prefix_cache():
                 raise TrainingError("vLLM keeps its prefix cache: it would serve old weights")
             if self._on_gpu:
@@ -309,14 +313,24 @@ class VLLMSampler(Sampler):
         """The requests of all ranks that hold this engine together, and where this rank's are."""
         if self.tensor_parallel_size == 1:
             return requests, slice(None)
-        from vllm.distributed.parallel_state import get_tp_group
-
-        group = get_tp_group()
+        group = self._tensor_parallel_group()
         shares: list[list[Request]] = [[] for _ in range(group.world_size)]
         dist.all_gather_object(shares, list(requests), group=group.cpu_group)
         start = sum(len(share) for share in shares[: group.rank_in_group])
         merged = [request for share in shares for request in share]
         return merged, slice(start, start + len(requests))
+
+    def _place(self) -> tuple[int, int]:
+        """This rank's number among those that hold this engine together, and how many they are."""
+        if self.tensor_parallel_size == 1:
+            return 0, 1
+        return self._tensor_parallel_group().rank_in_group, self.tensor_parallel_size
+
+    @staticmethod
+    def _tensor_parallel_group():
+        from vllm.distributed.parallel_state import get_tp_group
+
+        return get_tp_group()
 
     def _wake(self, what: Literal["weights", "kv_cache"]) -> None:
         if what in self._asleep:
