@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_policy
+from test_fit import fit, make
 from torch.nn import functional as F
 from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-from stapo_pl.errors import TrainingError
+from stapo_pl.callbacks.sampler import SamplerCallback
+from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.policy import Policy, shipped_policy
 from stapo_pl.samplers import Sampler, TransformersSampler, VLLMSampler, auto, choose_sampler, vllm
+from stapo_pl.samplers.folder import config_folder
 from stapo_pl.seeding import seed_for
 from stapo_pl.types import Completion, Decoding, Request
 
@@ -155,6 +160,40 @@ def test_shipped_policy_solves_some_problems():
     request = Request(tokenizer.encode("Compute 20+30-10+11."), seed=0)
     (completion,) = generate(sampler, [request], Decoding(96, temperature=0.0))
     assert tokenizer.decode(completion.token_ids).endswith(r"\boxed{51}.<|end|>")
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_an_engine_is_closed_after_an_exception(tmp_path, failure):
+    class Failing(L.Callback):
+        def on_after_backward(self, trainer, pl_module) -> None:
+            assert any(p.grad is not None for p in pl_module.policy.parameters())
+            raise failure
+
+    closed = []
+    cli = make(tmp_path, "objective=grpo")
+    (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
+    callback.engine = TransformersSampler()
+    callback.engine.close = lambda: closed.append([p.grad for p in cli.model.policy.parameters()])
+    with pytest.raises((failure, SystemExit)):  # Lightning makes the latter of an interrupt
+        fit(cli, Failing())
+    # Once, and with no gradient in the way of what a sleeping engine has to be given back.
+    assert len(closed) == 1 and not any(grad is not None for grad in closed[0])
+
+
+def test_folders_of_configurations_are_made_once_by_any_number_of_starts(tmp_path):
+    config = load_config(str(shipped_policy()))
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: config_folder(config, tmp_path / "cache"), range(32)))
+    (folder,) = folders
+    assert [*folder.parent.iterdir()] == [folder]
+    assert load_config(str(folder)).hidden_size == config.hidden_size
+    made = (folder / "config.json").stat().st_mtime_ns
+    config.hidden_size *= 2
+    assert config_folder(config, folder.parent) != folder
+    assert (folder / "config.json").stat().st_mtime_ns == made
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"cannot write there .* set VLLM_CACHE_ROOT"):
+        config_folder(config, tmp_path / "file")
 
 
 def test_the_transformers_sampler_cuts_its_requests_into_batches(policy):

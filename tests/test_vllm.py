@@ -39,6 +39,12 @@ CPU = torch.device("cpu")
 LONG_PROMPT = [2 + i % 7 for i in range(40)]
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """What a test leaves there is found by no other."""
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "vllm"))
+
+
 @torch.no_grad()
 def move(policy: Policy) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -333,6 +339,29 @@ def test_an_untested_version_is_named(monkeypatch):
     monkeypatch.setattr(vllm, "__version__", "0.99.0")
     with pytest.warns(UserWarning, match=r"vLLM 0\.99\.0 is installed, tested is 0\.32\.x"):
         start().close()
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, TrainingError("as the user says")])
+def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder(tmp_path, failure):
+    """Freed, so that the same process can have another; what interrupts it is what comes out."""
+    for number in range(2):
+        cli = make(tmp_path, "sampler=vllm", "trainer.max_epochs=1", f"run.name={number}")
+        (callback,) = (c for c in cli.trainer.callbacks if hasattr(c, "engine"))
+        generate = callback.engine.generate
+
+        def interrupted(requests, decoding, progress, generate=generate):
+            def stop(done, total):
+                raise failure
+
+            return generate(requests, decoding, stop)
+
+        callback.engine.generate = interrupted
+        with pytest.raises((SystemExit, TrainingError)) as raised:
+            fit(cli)
+        assert not hasattr(callback.engine, "_llm")
+        assert raised.type is (TrainingError if isinstance(failure, Exception) else SystemExit)
+    folders = Path(os.environ["VLLM_CACHE_ROOT"], "stapo_pl")
+    assert len([*folders.glob("*/config.json")]) == len([*folders.iterdir()]) == 1
 
 
 def test_a_dead_engine_raises_one_clear_error(engines):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import lightning as L
 
@@ -62,6 +63,19 @@ class SamplerCallback(L.Callback):
         self.sleep()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._close(pl_module)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Lightning tears no callback down after an exception."""
+        # Where there are other ranks, closing might wait for them; the process' end frees as much.
+        if trainer.world_size == 1 and self.engine is not None:
+            with suppress(Exception):  # a broken engine must not hide what broke it
+                self._close(pl_module)
+
+    def _close(self, pl_module: L.LightningModule) -> None:
+        pl_module.zero_grad()  # an engine that sleeps needs its memory back to be freed
         self.engine.close()
 
     def generate(

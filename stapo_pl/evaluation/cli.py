@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -200,8 +200,8 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
             _sample(evaluation, settings, device, path)
     evaluation.grade(settings.grading)
     if judge is not None:
-        evaluation.verify(settings.verifier, judge)
-        judge.close()
+        with closing(judge):
+            evaluation.verify(settings.verifier, judge)
     if World().rank == 0:
         size = size_of(json.loads(evaluation.model_file.read_text())["parameters"])
         print(f"\n{evaluation.report(size)}\n")
@@ -248,8 +248,8 @@ def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, p
         data.prompt_format,
     )
     tasks = {name: benchmark.task for name, benchmark in settings.benchmarks.items()}
-    evaluation.sample(tasks, model, rules)
-    model.close()
+    with closing(model):
+        evaluation.sample(tasks, model, rules)
 
 
 def _recorded(folder: Path) -> list[Measurement]:

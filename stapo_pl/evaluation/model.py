@@ -92,6 +92,7 @@ class SampledModel:
         if not self._is_built:
             max_tokens = self.longest_prompt + self.max_new_tokens
             self.engine.build(self.config, self.end_tokens.ids, self.device, max_tokens)
+            self._is_built = True
             model = loaded(
                 self.key,
                 self.path,
@@ -99,7 +100,6 @@ class SampledModel:
                 lambda path: AutoModelForCausalLM.from_pretrained(path, dtype="auto"),
             )
             self.engine.load_weights((n, p.detach()) for n, p in model.named_parameters())
-            self._is_built = True
         return self.engine.generate(requests, decoding, progress)
 
     def close(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,6 +24,7 @@ from stapo_pl.samplers.containment import (
     named_rank,
     one_line,
 )
+from stapo_pl.samplers.folder import config_folder
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import EngineMemory, cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
@@ -146,17 +147,16 @@ class VLLMSampler(Sampler):
         on_gpu = device.type == "cuda"
         dtype, cache_gib = self._settled(on_gpu)
         self._dtype = getattr(torch, dtype)
+        folder = config_folder(config, Path(vllm.envs.VLLM_CACHE_ROOT) / "stapo_pl")
         memory = EngineMemory(config, self._dtype, max_model_len, device, self.tensor_parallel_size)
         with (
             preserved_random_states(),
             kept_threads(),
             named_rank(device),
-            tempfile.TemporaryDirectory() as folder,
         ):
-            config.save_pretrained(folder)
             try:
                 self._llm = vllm.LLM(
-                    folder,
+                    str(folder),
                     load_format="dummy",  # the policy sends the weights
                     skip_tokenizer_init=True,
                     dtype=dtype,
