@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from stapo_pl.loading import load_policy, load_tokenizer
 from stapo_pl.policy import Policy, shipped_policy
-from stapo_pl.samplers import TransformersSampler, VLLMSampler
+from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.seeding import seed_for
 from stapo_pl.tasks import Arithmetic
 from stapo_pl.types import Decoding, Request
@@ -40,7 +40,7 @@ def measure(name: str, policy: Policy, end: int, requests: list[Request], length
     longest = max(len(request.prompt_ids) for request in requests) + length
     sync, rates = {}, {engine: [] for engine in engines}
     for engine in engines.values():
-        engine.build(policy.model.config, [end], args.device, longest)
+        engine.build(policy.model.config, [end], args.device, longest, Room.of_idle(args.device))
         engine.load_weights(policy.named_weights())
         engine.generate(requests[:8], Decoding(8), lambda done, total: None)  # warms up
     for _ in range(args.turns):

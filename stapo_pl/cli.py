@@ -204,13 +204,20 @@ class StapoCLI(LightningCLI):
 
     def print_plan(self) -> None:
         """Prints what the run will take of memory; a model that cannot be planned may still run."""
-        strategy = self.trainer.strategy
-        if self.trainer.is_global_zero:
-            try:
-                plan = plan_run(self.config, strategy.root_device, self.trainer.world_size)
-                print(f"\n{plan.describe()}\n", flush=True)
-            except ConfigError as error:
+        device, first = self.trainer.strategy.root_device, self.trainer.is_global_zero
+        if not first and device.type != "cuda":
+            return  # only on a GPU an engine takes what is left
+        try:
+            plan = plan_run(self.config, device, self.trainer.world_size)
+        except ConfigError as error:
+            if first:
                 print(error)
+            return
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, SamplerCallback):
+                callback.room = plan.room
+        if first:
+            print(f"\n{plan.describe()}\n", flush=True)
 
     def instantiate_classes(self) -> None:
         try:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from stapo_pl.attention import takes_groups
 from stapo_pl.footprint import measure_passes, measure_step
 from stapo_pl.policy import Policy
-from stapo_pl.samplers.base import SamplerShare
+from stapo_pl.samplers.base import Room, SamplerShare
 
 _GIB = 2**30
 
@@ -35,8 +35,8 @@ class MemoryPlan:
 
     title: str
     lines: list[Line]
-    device_bytes: int | None
-    """Of the rank's device; None if it is not known."""
+    room: Room
+    """What there is for the sampler."""
 
     def __getitem__(self, name: str) -> Line:
         return next(line for line in self.lines if line.name == name)
@@ -61,10 +61,10 @@ class MemoryPlan:
         return "\n".join([*rows, self._verdict()])
 
     def _verdict(self) -> str:
-        if self.device_bytes is None:
+        if self.room.device is None:
             return f"peak {_gib(self.peak)} GiB; how much there is of it is not known here"
-        there = f"peak {_gib(self.peak)} of {_gib(self.device_bytes)} GiB"
-        if self.peak <= self.device_bytes:
+        there = f"peak {_gib(self.peak)} of {_gib(self.room.device)} GiB"
+        if self.peak <= self.room.device:
             return there
         return (
             f"{there}: DOES NOT FIT; more devices with trainer=fsdp, more "
@@ -75,7 +75,7 @@ class MemoryPlan:
 def plan_memory(
     config: PreTrainedConfig,
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-    sampler: SamplerShare,
+    share: Callable[[Room], SamplerShare],
     *,
     ranks: int,
     sharded: bool,
@@ -93,7 +93,7 @@ def plan_memory(
     """Adds up what each rank holds while it samples, in the passes and in the optimizer's step.
 
     Args:
-        sampler: what it takes.
+        share: what the sampler takes, given what there is for it.
         sharded: whether ranks share weights, gradients and optimizer state, as with FSDP.
         sequences: of the largest micro-batch, all of them as long as they can be.
         dtype: of the weights.
@@ -151,10 +151,13 @@ def plan_memory(
     lines += [
         Line("activations", f"{batch} in {_name(compute_dtype)}{again}", 0, passes.kept),
         Line("working set", f"largest of: {at_work}", 0, max(beyond.values())),
-        Line("sampler", sampler.note, sampler.awake, sampler.asleep, sampler.asleep),
     ]
     title = f"memory plan of each of {ranks} {'GPU' if on_gpu else 'CPU'} rank(s)"
-    return MemoryPlan(title, lines, device_bytes)
+    plan = MemoryPlan(title, lines, Room(device_bytes))
+    plan.room.others, plan.room.others_at_peak = plan.total.rollout, plan.peak
+    sampler = share(plan.room)
+    lines.append(Line("sampler", sampler.note, sampler.awake, sampler.asleep, sampler.asleep))
+    return plan
 
 
 def _count(module: nn.Module) -> tuple[int, int]:

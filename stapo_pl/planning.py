@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import OptimizerCallable
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_config
@@ -56,7 +57,7 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
         return plan_memory(
             config,
             optimizer,
-            engine.share(config, device, max_tokens, device_bytes),
+            partial(engine.share, config, device, max_tokens),
             ranks=ranks,
             sharded=sharded,
             on_gpu=on_gpu,
@@ -104,7 +105,7 @@ def architecture(path: str) -> PreTrainedConfig:
     """
     shape = _SHAPES / f"{path.removeprefix('Qwen/')}.json"
     known = path.startswith("Qwen/") and shape.exists() and not Path(path).exists()
-    return load_config(str(shape) if known else path)
+    return AutoConfig.from_pretrained(shape) if known else load_config(path)
 
 
 def _chosen(settings: Namespace) -> tuple[Objective, Any, Sampler | None, LoRA | None]:

@@ -10,20 +10,22 @@ import pytest
 import torch
 from conftest import CONFIGS
 from jsonargparse import Namespace
+from test_configs import build
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.attention import PADDED
+from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.cli import main
 from stapo_pl.errors import ConfigError
 from stapo_pl.footprint import LiveBytes, measure_passes, measure_step
 from stapo_pl.lora import LoRA
 from stapo_pl.overrides import expand
 from stapo_pl.plan import plan_memory
-from stapo_pl.planning import architecture, planned_ranks
+from stapo_pl.planning import architecture, plan_run, planned_ranks
 from stapo_pl.policy import Policy
-from stapo_pl.samplers import TransformersSampler, VLLMSampler
+from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.samplers.base import SamplerShare
-from stapo_pl.samplers.memory import weight_bytes
+from stapo_pl.samplers.memory import share_of_room, weight_bytes
 from stapo_pl.types import MicroBatch, Tokens
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -41,7 +43,7 @@ PREPARE = {False: lambda policy: None, True: Policy.checkpoint_gradients}
 
 def plan(config: Qwen3Config = SMALL, sampler: SamplerShare = NO_SAMPLER, **settings):
     settings = {"ranks": 1, "sharded": False, "on_gpu": False, **SIZES, **settings}
-    return plan_memory(config, settings.pop("optimizer", ADAM), sampler, **settings)
+    return plan_memory(config, settings.pop("optimizer", ADAM), lambda room: sampler, **settings)
 
 
 @pytest.mark.parametrize("size", PUBLISHED)
@@ -268,15 +270,46 @@ def test_a_plan_that_does_not_fit_says_so():
 def test_shares_of_the_samplers():
     weights = weight_bytes(SMALL, torch.float32)
     token = 2 * 4 * 2 * 64 * 4
-    share = TransformersSampler(batch_size=3).share(SMALL, CPU, 128, None)
+    share = TransformersSampler(batch_size=3).share(SMALL, CPU, 128, Room())
     assert share.asleep == weights
     assert share.awake == weights + 3 * 128 * token + 3 * 1000 * 32
-    share = VLLMSampler().share(SMALL, GPU, 128, 10**10)
+    room = Room(10**10, 2 * 10**9, 5 * 10**9)
+    share = VLLMSampler(gpu_memory_utilization=0.4).share(SMALL, GPU, 128, room)
     assert (share.awake, share.asleep) == (4 * 10**9, 0)
-    share = VLLMSampler(kv_cache_gib=2, sleep_level=0).share(SMALL, GPU, 128, 10**10)
+    share = VLLMSampler(kv_cache_gib=2, sleep_level=0).share(SMALL, GPU, 128, room)
     assert share.awake == share.asleep == weights / 2 + 2 * 2**30
-    share = VLLMSampler(tensor_parallel_size=2).share(SMALL, GPU, 128, None)
+    share = VLLMSampler(tensor_parallel_size=2).share(SMALL, GPU, 128, Room())
     assert share.awake == (weights + 128 * token) / 4
+    assert share.note == "vLLM: at least; it takes what is left of the device"
+
+
+def test_vllm_takes_what_the_plan_leaves_less_a_margin():
+    room = Room(10**10, 2 * 10**9, 5 * 10**9)
+    # 80 % are left while it samples, half if it never sleeps; 8 % are the margin.
+    for sleep_level, share in ((2, 0.72), (1, 0.72), (0, 0.42)):
+        engine = VLLMSampler(sleep_level=sleep_level).share(SMALL, GPU, 128, room)
+        assert engine.awake == pytest.approx(share * 10**10)
+        assert engine.note == f"vLLM: {share} of the device, what is left"
+    assert share_of_room(10**10, 10**10) == 0.9 and share_of_room(-(10**9), 10**10) == 0.01
+    # Where less is left than it needs, the plan says that it does not fit.
+    memory = 45 * 10**6
+    made = plan_memory(
+        SMALL, ADAM, partial(VLLMSampler().share, SMALL, GPU, 128),
+        ranks=1, sharded=False, on_gpu=True, **SIZES, device_bytes=memory,
+    )  # fmt: skip
+    alone = plan(on_gpu=True, device_bytes=memory)
+    assert made.room == Room(memory, alone.total.rollout, alone.peak)
+    assert made["sampler"].note == "vLLM: weights and the KV cache of one sequence"
+    assert "DOES NOT FIT" in made.describe()
+
+
+def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
+    cli = build([], tmp_path)
+    cli.print_plan()
+    (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
+    planned = plan_run(cli.config, CPU, 1)
+    assert callback.room == planned.room and callback.room.others > 0
+    assert callback.room.device > callback.room.others_at_peak > callback.room.others
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,15 @@ from stapo_pl.callbacks.sampler import SamplerCallback
 from stapo_pl.errors import ConfigError, TrainingError
 from stapo_pl.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.policy import Policy, shipped_policy
-from stapo_pl.samplers import Sampler, TransformersSampler, VLLMSampler, auto, choose_sampler, vllm
+from stapo_pl.samplers import (
+    Room,
+    Sampler,
+    TransformersSampler,
+    VLLMSampler,
+    auto,
+    choose_sampler,
+    vllm,
+)
 from stapo_pl.samplers.folder import config_folder
 from stapo_pl.seeding import seed_for
 from stapo_pl.types import Completion, Decoding, Request
@@ -27,7 +35,7 @@ ENDS = (1, 7)
 
 
 def build(sampler: Sampler, policy: Policy) -> Sampler:
-    sampler.build(policy.model.config, ENDS, torch.device("cpu"), 64)
+    sampler.build(policy.model.config, ENDS, torch.device("cpu"), 64, Room())
     sampler.load_weights(policy.named_weights())
     return sampler
 
@@ -155,7 +163,7 @@ def test_shipped_policy_solves_some_problems():
     path = str(shipped_policy())
     policy, tokenizer = load_policy(path), load_tokenizer(path)
     sampler = TransformersSampler()
-    sampler.build(load_config(path), [tokenizer.eos_token_id], torch.device("cpu"), 128)
+    sampler.build(load_config(path), [tokenizer.eos_token_id], torch.device("cpu"), 128, Room())
     sampler.load_weights(policy.named_weights())
     request = Request(tokenizer.encode("Compute 20+30-10+11."), seed=0)
     (completion,) = generate(sampler, [request], Decoding(96, temperature=0.0))

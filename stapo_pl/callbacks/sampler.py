@@ -9,7 +9,7 @@ from contextlib import suppress
 import lightning as L
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.samplers import Sampler, choose_sampler
+from stapo_pl.samplers import Room, Sampler, choose_sampler
 from stapo_pl.types import Completion, Decoding, MicroBatch, Request
 
 
@@ -31,6 +31,8 @@ class SamplerCallback(L.Callback):
         if engine is not None and (missing := engine.missing()):
             raise ConfigError(missing)
         self.engine = engine
+        self.room = Room()
+        """What the device has for the engine; to be set by whoever plans the run."""
         self._version: int | None = None
         self._sync_seconds = 0.0
 
@@ -46,6 +48,7 @@ class SamplerCallback(L.Callback):
             data.end_tokens.ids,
             device,
             data.max_prompt_tokens + data.decoding.max_new_tokens,
+            self.room,
         )
         data.generate, data.on_sampled = self.generate, self.sleep
 

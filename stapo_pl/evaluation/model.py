@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from stapo_pl.endings import end_tokens
 from stapo_pl.errors import ConfigError
 from stapo_pl.loading import load_config, load_tokenizer, loaded, local_path
-from stapo_pl.samplers import Sampler
+from stapo_pl.samplers import Room, Sampler
 from stapo_pl.streaming import meta_parameters
 from stapo_pl.types import Completion, Decoding, Request
 
@@ -91,7 +91,8 @@ class SampledModel:
         """
         if not self._is_built:
             max_tokens = self.longest_prompt + self.max_new_tokens
-            self.engine.build(self.config, self.end_tokens.ids, self.device, max_tokens)
+            room = Room.of_idle(self.device)
+            self.engine.build(self.config, self.end_tokens.ids, self.device, max_tokens, room)
             self._is_built = True
             model = loaded(
                 self.key,

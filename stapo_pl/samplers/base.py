@@ -14,6 +14,26 @@ from stapo_pl.types import Completion, Decoding, Request
 
 
 @dataclass
+class Room:
+    """What there is of a device's memory, and what it is needed for besides a sampler, in bytes."""
+
+    device: int | None = None
+    """All of it; None if it is not known."""
+    others: int = 0
+    """What else is held while the sampler samples."""
+    others_at_peak: int = 0
+    """What else is held at the most, while the policy is updated."""
+
+    @classmethod
+    def of_idle(cls, device: torch.device) -> Room:
+        """Of a device that nothing else of this process will use."""
+        if device.type != "cuda":
+            return cls()
+        free, total = torch.cuda.mem_get_info(device)
+        return cls(total, total - free, total - free)
+
+
+@dataclass
 class SamplerShare:
     """What a sampler takes of a device's memory, in bytes."""
 
@@ -39,6 +59,7 @@ class Sampler(ABC):
         end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
+        room: Room,
     ) -> None:
         """Makes the engine. Must leave the global random states as they were.
 
@@ -47,6 +68,7 @@ class Sampler(ABC):
             end_token_ids: a response ends with the first of them, and with no other token.
             device: where this rank computes.
             max_tokens: of the longest prompt and the longest response together.
+            room: what the device has for it.
 
         Raises:
             ConfigError: the engine cannot be made with these settings.
@@ -58,13 +80,9 @@ class Sampler(ABC):
         config: PreTrainedConfig,
         device: torch.device,
         max_tokens: int,
-        device_bytes: int | None,
+        room: Room,
     ) -> SamplerShare:
-        """What it will take, without building it; `device` need not be there.
-
-        Args:
-            device_bytes: the device's memory; None if it is not known.
-        """
+        """What it will take, without building it; `device` need not be there."""
 
     @abstractmethod
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:

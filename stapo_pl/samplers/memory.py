@@ -13,6 +13,17 @@ _GIB = 2**30
 _BLOCK_TOKENS = 256
 # Beside weights and cache: activations, CUDA graphs, the libraries themselves.
 _OTHER_SHARE = 0.1
+# Shares of a device: what is left free of what there is, and the most that an engine is given.
+_MARGIN, _MOST = 0.08, 0.9
+
+
+def share_of_room(room: int, device: int) -> float:
+    """The share of a device that an engine is given, where it has that much room, in bytes.
+
+    The margin is for what no plan counts: libraries and their contexts, fragments of memory, the
+    one tensor at a time that is gathered to be sent.
+    """
+    return min(_MOST, max(0.01, _down(room / device - _MARGIN)))
 
 
 @dataclass

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from stapo_pl.errors import ConfigError
-from stapo_pl.samplers.base import Sampler, SamplerShare
+from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 from stapo_pl.seeding import preserved_random_states
@@ -50,6 +50,7 @@ class TransformersSampler(Sampler):
         end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
+        room: Room,
     ) -> None:
         with preserved_random_states():
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -63,7 +64,7 @@ class TransformersSampler(Sampler):
         config: PreTrainedConfig,
         device: torch.device,
         max_tokens: int,
-        device_bytes: int | None,
+        room: Room,
     ) -> SamplerShare:
         weights = weight_bytes(config, torch.float32)
         cache = cache_bytes(config, torch.float32, self.batch_size * max_tokens)

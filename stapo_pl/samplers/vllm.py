@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.samplers.base import Sampler, SamplerShare
+from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.containment import (
     clear_death,
     kept_process_group,
@@ -26,7 +26,7 @@ from stapo_pl.samplers.containment import (
 )
 from stapo_pl.samplers.folder import config_folder
 from stapo_pl.samplers.identity import SentWeights, check_held
-from stapo_pl.samplers.memory import EngineMemory, cache_bytes, weight_bytes
+from stapo_pl.samplers.memory import EngineMemory, cache_bytes, share_of_room, weight_bytes
 from stapo_pl.seeding import preserved_random_states
 from stapo_pl.types import Completion, Decoding, Request
 from stapo_pl.world import World
@@ -34,6 +34,8 @@ from stapo_pl.world import World
 # The versions that the tests run against.
 _TESTED = "0.32."
 _GIB = 2**30
+# The share of a GPU that an engine takes where no plan could be made.
+_UNPLANNED = 0.4
 # Read by vLLM when it is imported; on a CPU it is to share the cores with the trainer.
 _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -55,7 +57,9 @@ class VLLMSampler(Sampler):
 
     Args:
         dtype: of its weights; `auto` is bfloat16 on a GPU and float32 on a CPU.
-        gpu_memory_utilization: share of the GPU's memory for its weights and KV cache.
+        gpu_memory_utilization: share of the GPU's memory for its weights and KV cache; `auto` is
+            what the memory plan leaves while it samples (if it never sleeps: at the run's peak),
+            less a margin.
         kv_cache_gib: size of the KV cache in GiB; None is what gpu_memory_utilization leaves on a
             GPU, and 1 on a CPU (where VLLM_CPU_KVCACHE_SPACE, if set, wins).
         tensor_parallel_size: consecutive ranks that hold one engine together.
@@ -72,7 +76,7 @@ class VLLMSampler(Sampler):
     def __init__(
         self,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        gpu_memory_utilization: float = 0.4,
+        gpu_memory_utilization: float | Literal["auto"] = "auto",
         kv_cache_gib: float | None = None,
         tensor_parallel_size: int = 1,
         sleep_level: Literal[0, 1, 2] = 2,
@@ -80,9 +84,9 @@ class VLLMSampler(Sampler):
         max_model_len: int | None = None,
         engine_args: dict[str, Any] | None = None,
     ) -> None:
-        if not 0 < gpu_memory_utilization < 1:
+        if gpu_memory_utilization != "auto" and not 0 < gpu_memory_utilization < 1:
             raise ConfigError(
-                "sampler.gpu_memory_utilization must lie between 0 and 1, got "
+                "sampler.gpu_memory_utilization must be auto, or lie between 0 and 1, got "
                 f"{gpu_memory_utilization}"
             )
         for name, value in (
@@ -122,6 +126,7 @@ class VLLMSampler(Sampler):
         end_token_ids: Sequence[int],
         device: torch.device,
         max_tokens: int,
+        room: Room,
     ) -> None:
         max_model_len = self.max_model_len or max_tokens
         if max_model_len < max_tokens:
@@ -146,6 +151,7 @@ class VLLMSampler(Sampler):
             warnings.filterwarnings("ignore", message="It is recommended to use `self.log")
         on_gpu = device.type == "cuda"
         dtype, cache_gib = self._settled(on_gpu)
+        utilization = self._utilization(room)
         self._dtype = getattr(torch, dtype)
         folder = config_folder(config, Path(vllm.envs.VLLM_CACHE_ROOT) / "stapo_pl")
         memory = EngineMemory(config, self._dtype, max_model_len, device, self.tensor_parallel_size)
@@ -166,7 +172,7 @@ class VLLMSampler(Sampler):
                     logprobs_mode="processed_logprobs",  # of the distribution drawn from
                     enforce_eager=not (on_gpu and self.cuda_graphs),
                     enable_sleep_mode=on_gpu and self.sleep_level > 0,
-                    gpu_memory_utilization=self.gpu_memory_utilization,
+                    gpu_memory_utilization=utilization,
                     kv_cache_memory_bytes=None if cache_gib is None else int(cache_gib * _GIB),
                     tensor_parallel_size=self.tensor_parallel_size,
                     distributed_executor_backend=(
@@ -177,7 +183,7 @@ class VLLMSampler(Sampler):
             except Exception as error:  # whatever a large engine may raise
                 advice = ""
                 if "memory" in str(error).lower():
-                    advice = "; " + memory.advice(self.gpu_memory_utilization, cache_gib)
+                    advice = "; " + memory.advice(utilization, cache_gib)
                 elif "SHMManager" in str(error):
                     advice = "; a run that was killed left it: delete /dev/shm/*cpushm*"
                 raise ConfigError(
@@ -194,22 +200,26 @@ class VLLMSampler(Sampler):
         config: PreTrainedConfig,
         device: torch.device,
         max_tokens: int,
-        device_bytes: int | None,
+        room: Room,
     ) -> SamplerShare:
         on_gpu = device.type == "cuda"
         name, cache_gib = self._settled(on_gpu)
         dtype = getattr(torch, name)
         weights = weight_bytes(config, dtype) // self.tensor_parallel_size
+        cache = cache_bytes(config, dtype, self.max_model_len or max_tokens)
+        least = weights + cache // self.tensor_parallel_size
+        utilization, is_auto = self._utilization(room), self.gpu_memory_utilization == "auto"
         if cache_gib is not None:
             awake = weights + int(cache_gib * _GIB)
             note = f"vLLM: weights, {cache_gib:g} GiB of KV cache"
-        elif device_bytes is not None:
-            awake = int(self.gpu_memory_utilization * device_bytes)
-            note = f"vLLM: {self.gpu_memory_utilization:g} of the device"
+        elif room.device is not None:
+            awake = int(utilization * room.device)
+            note = f"vLLM: {utilization:g} of the device" + ", what is left" * is_auto
+            if is_auto and awake < least:
+                awake, note = least, "vLLM: weights and the KV cache of one sequence"
         else:
-            cache = cache_bytes(config, dtype, self.max_model_len or max_tokens)
-            awake = weights + cache // self.tensor_parallel_size
-            note = f"vLLM: at least; it takes {self.gpu_memory_utilization:g} of the device"
+            takes = "what is left" if is_auto else f"{utilization:g}"
+            awake, note = least, f"vLLM: at least; it takes {takes} of the device"
         return SamplerShare(awake, 0 if on_gpu and self.sleep_level else awake, note)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
@@ -254,6 +264,7 @@ class VLLMSampler(Sampler):
     def close(self) -> None:
         if hasattr(self, "_llm"):
             if self._asleep and self._on_gpu:
+                torch.cuda.empty_cache()
                 self._llm.wake_up()  # memory that is not mapped cannot be freed
             with kept_process_group():
                 self._llm.llm_engine.engine_core.shutdown()
@@ -292,6 +303,14 @@ class VLLMSampler(Sampler):
         dtype = ("bfloat16" if on_gpu else "float32") if self.dtype == "auto" else self.dtype
         cache_gib = 1.0 if self.kv_cache_gib is None and not on_gpu else self.kv_cache_gib
         return dtype, cache_gib
+
+    def _utilization(self, room: Room) -> float:
+        if self.gpu_memory_utilization != "auto":
+            return self.gpu_memory_utilization
+        if room.device is None:
+            return _UNPLANNED
+        others = room.others if self.sleep_level else room.others_at_peak
+        return share_of_room(room.device - others, room.device)
 
     def _check_ranks(self, device: torch.device) -> None:
         """Raises ConfigError if the ranks cannot hold engines of this size, or on this GPU."""
@@ -334,6 +353,9 @@ class VLLMSampler(Sampler):
 
     def _wake(self, what: Literal["weights", "kv_cache"]) -> None:
         if what in self._asleep:
+            # PyTorch keeps what updates have freed, but not for vLLM.
+            if self._on_gpu:
+                torch.cuda.empty_cache()
             self._llm.wake_up([what])
             self._asleep.remove(what)
 
