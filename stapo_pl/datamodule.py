@@ -194,7 +194,6 @@ class RolloutDataModule(L.LightningDataModule):
         self.sizes.check_validation(self.trainer.val_check_interval, self.micro_batches_per_step)
         self._check_ratio()
         tokenizer, config = self.module.tokenizer, self.module.model_config
-        self.end_tokens = end_tokens(self.module.path, tokenizer, config, self.stop_token_ids)
         room = self.module.max_positions - self.max_prompt_tokens - self.decoding.max_new_tokens
         if room < 0:
             raise ConfigError(
@@ -214,6 +213,7 @@ class RolloutDataModule(L.LightningDataModule):
         vocabulary = config.get_text_config().vocab_size
         for name, prompts in {"training": train, **self.validation_prompts}.items():
             check_embedded((p.token_ids for p in prompts), tokenizer, vocabulary, name)
+        self.end_tokens = end_tokens(self.module.path, tokenizer, config, self.stop_token_ids)
         self.stream, self.fingerprint = PromptStream(train, self.seed), fingerprint(train)
         self._check_ranks_agree()
         self.grader = Grader(
