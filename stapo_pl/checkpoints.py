@@ -31,6 +31,7 @@ def find_checkpoint(given: str, logs: str = "logs") -> Path | None:
         file
         for pattern in ("checkpoints", "version_*/checkpoints", "*/version_*/checkpoints")
         for file in path.glob(f"{pattern}/*.ckpt")
+        if file.exists()  # a link may outlive what it points to
     ]:
         return max(found, key=lambda file: file.stat().st_mtime_ns)
     raise ConfigError(f"{given}: there is no checkpoint in {path}")

@@ -62,7 +62,16 @@ KINDS = {"seed_everything": int}
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too."""
+    """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too.
+
+    It is saved when training begins: a resumed run that is refused leaves the run's own in place.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        pass
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         text = self.parser.dump(self.config, skip_none=False)

@@ -10,12 +10,14 @@ from typing import Any
 
 from stapo_pl.overrides import FIT
 
-# Settings without a say in what is learned: a run that changes them is found again by its name.
-_NO_MATTER = (
+# Settings without a say in the weights.
+SILENT = (
     "data.validation", "data.benchmarks", "data.grading", "data.task.validation_path",
     "data.task.validation_split", "model.max_sampler_gap_mean", "model.max_sampler_gap_kl",
-    "model.on_sampler_gap", "model.packing", "model.gradient_checkpointing", "model.compile_layers",
+    "model.on_sampler_gap",
 )  # fmt: skip
+# Settings that change them by rounding alone: a run that changes them is found again by its name.
+ROUNDING = ("model.packing", "model.gradient_checkpointing", "model.compile_layers")
 # Of the trainer, only these have one. The number of rollouts is left out: a run can be made longer.
 _TRAINER = ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.precision")
 _FIRST = "model.objective"  # whose settings come first in a name
@@ -70,10 +72,13 @@ def run_name(
 
 
 def _matters(key: str) -> bool:
-    def is_in(places: tuple[str, ...]) -> bool:
-        return any(f"{key}.".startswith(f"{place}.") for place in places)
+    is_silent = is_in(key, SILENT + ROUNDING)
+    return is_in(key, _TRAINER) or (is_in(key, ("model", "data")) and not is_silent)
 
-    return is_in(_TRAINER) or (is_in(("model", "data")) and not is_in(_NO_MATTER))
+
+def is_in(key: str, places: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of the places, or inside one."""
+    return any(f"{key}.".startswith(f"{place}.") for place in places)
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from stapo_pl.errors import ConfigError
+from stapo_pl.naming import ROUNDING, SILENT, flat, is_in
 
 # What a run is made of, whose changes concern a resumed one.
 _SECTIONS = ("seed_everything", "model", "data", "sampler", "trainer")
@@ -18,17 +19,11 @@ _TRAINER = (
     "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.devices", "trainer.num_nodes",
     "trainer.max_epochs",
 )  # fmt: skip
-# What a resumed run may change in silence: it moves no weight.
-_FREE = (
-    "data.validation", "data.benchmarks", "data.grading", "model.max_sampler_gap",
-    "model.max_sampler_gap_mean", "model.max_sampler_gap_kl", "model.on_sampler_gap",
-)  # fmt: skip
-# What it may change, and says: the same steps but for rounding and the engine's random numbers, or
-# more of them.
+# What a resumed run may change, and says: the same steps but for rounding and the engine's random
+# numbers, or more of them. (What is silent it may change as well.)
 _NAMED = (
-    "model.packing", "model.gradient_checkpointing", "model.compile_layers", "sampler",
-    "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.devices", "trainer.num_nodes",
-    "trainer.max_epochs",
+    *ROUNDING, "sampler", "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.devices",
+    "trainer.num_nodes", "trainer.max_epochs",
 )  # fmt: skip
 
 
@@ -45,10 +40,10 @@ def changes_since(folder: Path, current: dict[str, Any]) -> dict[str, tuple[Any,
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     changes = {}
     for section in _SECTIONS:
-        was, now = _flat(saved.get(section), section), _flat(current[section], section)
+        was, now = flat(saved.get(section), section), flat(current[section], section)
         for key in sorted({*was, *now}):
-            is_new = not any(_is_in(key, (old,)) for old in was)
-            counts = not _is_in(key, _FREE) and (section != "trainer" or _is_in(key, _TRAINER))
+            is_new = not any(is_in(key, (old,)) for old in was)
+            counts = not is_in(key, SILENT) and (section != "trainer" or is_in(key, _TRAINER))
             if counts and not is_new and was.get(key) != now.get(key):
                 changes[key] = was.get(key), now.get(key)
     return changes
@@ -61,7 +56,7 @@ def check_same_run(folder: Path, changes: dict[str, tuple[Any, Any]]) -> None:
         ConfigError: one of them differs.
     """
     for key, (was, now) in changes.items():
-        if not _is_in(key, _NAMED):
+        if not is_in(key, _NAMED):
             raise ConfigError(
                 f"ckpt_path=last: {folder} was started with {key}={was}, not {now}; name its "
                 "checkpoint in ckpt_path to go on all the same, or set run.name for another run"
@@ -72,18 +67,6 @@ def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
     """For people, in one line."""
     listed = (f"{key} {was} -> {now}" for key, (was, now) in changes.items())
     return f"changed since the checkpoint: {', '.join(listed) or 'nothing'}"
-
-
-def _is_in(key: str, places: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of the places, or inside one."""
-    return any(f"{key}.".startswith(f"{place}.") for place in places)
-
-
-def _flat(value: Any, prefix: str) -> dict[str, Any]:
-    """Nested dictionaries as dotted keys."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    return {k: v for key in value for k, v in _flat(value[key], f"{prefix}.{key}").items()}
 
 
 def check_checkpoint(path: Path, sharded: bool) -> None:

@@ -43,10 +43,10 @@ def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     "word, message",
     [
-        ("objective.tau_p=0.5", "was started with model.objective.init_args.tau_p=0.002, not 0.5"),
+        ("objective.tau_p=0.5", "was started with model.objective.tau_p=0.002, not 0.5"),
         ("data.group_size=8", "was started with data.group_size=4, not 8"),
         ("objective=grpo", "was started with model.objective"),
-        ("model.optimizer.lr=1", "was started with model.optimizer.init_args.lr=0.0004, not 1"),
+        ("model.optimizer.lr=1", "was started with model.optimizer.lr=0.0004, not 1"),
         ("seed_everything=7", "was started with seed_everything=0, not 7"),
     ],
 )
@@ -57,6 +57,17 @@ def test_another_run_is_not_continued(tmp_path, word, message):
     # Named outright, a checkpoint may be continued in another way.
     checkpoint = next(tmp_path.rglob("*.ckpt"))
     assert make(tmp_path, *SHORT, word, f"ckpt_path={checkpoint}").ckpt_path == checkpoint
+
+
+def test_a_refused_run_leaves_the_config_of_the_run_in_place(tmp_path):
+    """By which its checkpoints are exported: with another alpha they would be another model."""
+    cli = fit(make(tmp_path, *SHORT, "model.lora.rank=2", "model.lora.alpha=4"))
+    before = (cli.folder / "config.yaml").read_text()
+    (checkpoint,) = cli.folder.glob("checkpoints/*.ckpt")
+    words = ("trainer.max_epochs=2", "model.lora.rank=2", "model.lora.alpha=5")
+    with pytest.raises(ConfigError, match="alpha"):
+        fit(make(tmp_path, *words, f"ckpt_path={checkpoint}"))
+    assert (cli.folder / "config.yaml").read_text() == before
 
 
 def test_changes_of_the_trainer_are_refused_or_named(tmp_path, capsys):
