@@ -64,16 +64,18 @@ KINDS = {"seed_everything": int}
 class _SaveConfig(SaveConfigCallback):
     """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too.
 
-    It is saved when training begins: a resumed run that is refused leaves the run's own in place.
+    config.yaml is written when training begins: a resumed run that is refused leaves the run's own
+    in its place, by which checkpoints are exported.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        pass
+        if trainer.is_global_zero:
+            self._log_settings(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().setup(trainer, pl_module, "fit")
 
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def _log_settings(self, trainer: L.Trainer) -> None:
         text = self.parser.dump(self.config, skip_none=False)
         values = flat(yaml.safe_load(text))
         plain = {
@@ -94,6 +96,7 @@ class StapoCLI(LightningCLI):
 
     def __init__(self, args: list[str], config_dir: Path) -> None:
         self.config_dir = config_dir
+        self.folder: Path | None = None
         self.new_folder: Path | None = None
         try:
             super().__init__(
@@ -166,6 +169,7 @@ class StapoCLI(LightningCLI):
             take_over(self.folder)
         else:
             self.folder = self.new_folder = next_run_folder(Path(run.logs) / name)
+        self.found = {*self.folder.glob("*")}
 
     def _find_checkpoint(self, root: Path) -> Path | None:
         """What the run goes on from; None if it starts."""
@@ -207,9 +211,17 @@ class StapoCLI(LightningCLI):
             requeue()
 
     def leave_nothing(self) -> None:
-        """Removes the run's folder, if this start made it."""
-        if self.new_folder is not None and rank_zero_only.rank == 0:
+        """Removes what this start made, the run's folder or files in it.
+
+        A file of curves from a start that failed would hide those of the steps that it was to make.
+        """
+        if rank_zero_only.rank != 0 or self.folder is None:
+            return
+        if self.new_folder is not None:
             remove_run_folder(self.new_folder)
+        else:
+            for path in {*self.folder.glob("events*")} - self.found:
+                path.unlink()
 
     def print_plan(self) -> None:
         """Prints what the run will take of memory; a model that cannot be planned may still run."""

@@ -65,9 +65,11 @@ def test_a_refused_run_leaves_the_config_of_the_run_in_place(tmp_path):
     before = (cli.folder / "config.yaml").read_text()
     (checkpoint,) = cli.folder.glob("checkpoints/*.ckpt")
     words = ("trainer.max_epochs=2", "model.lora.rank=2", "model.lora.alpha=5")
+    curves = read_scalars(cli.folder)
     with pytest.raises(ConfigError, match="alpha"):
-        fit(make(tmp_path, *words, f"ckpt_path={checkpoint}"))
+        make(tmp_path, *words, f"ckpt_path={checkpoint}").fit()
     assert (cli.folder / "config.yaml").read_text() == before
+    assert read_scalars(cli.folder) == curves
 
 
 def test_changes_of_the_trainer_are_refused_or_named(tmp_path, capsys):
