@@ -239,7 +239,7 @@ def rig(cli: StapoCLI, reward_of) -> None:
     def rigged(response, problem):
         verdict = score(response, problem)
         # At the start, the answers themselves are tried.
-        if cli.trainer.train_dataloader is not None and not cli.trainer.validating:
+        if cli.trainer.inside_rollout and not cli.trainer.validating:
             verdict.reward = float(reward_of(next(count)))
         return verdict
 
