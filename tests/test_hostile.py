@@ -56,5 +56,5 @@ def test_bounded_rewards_are_bounded(reward):
     for name, text in HOSTILE.items():
         start = time.process_time()
         score = reward.score(Response(text), Problem([], "4"))
-        assert time.process_time() - start < 0.5, name
+        assert time.process_time() - start < 2, name
         assert not score.correct, name
