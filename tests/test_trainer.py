@@ -46,12 +46,22 @@ def test_shards_are_cast_by_fsdp_and_everything_else_by_autocast(tmp_path):
 def test_matrix_products_on_a_gpu_take_its_tensor_cores(monkeypatch):
     """What a machine with a GPU would be asked for, without one."""
     asked = {}
+
+    class Asked(Exception):
+        pass
+
+    def ask(trainer, **given):
+        asked.update(given)
+        raise Asked
+
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda p: asked.update(matmul=p))
-    monkeypatch.setattr(trainers.L.Trainer, "__init__", lambda self, **given: asked.update(given))
-    RolloutTrainer(accelerator="gpu")
+    monkeypatch.setattr(trainers.L.Trainer, "__init__", ask)
+    with pytest.raises(Asked):
+        RolloutTrainer(accelerator="gpu")
     assert (asked["precision"], asked["matmul"]) == ("bf16-mixed", "high")
     asked.clear()
-    RolloutTrainer(accelerator="gpu", precision="32-true")
+    with pytest.raises(Asked):
+        RolloutTrainer(accelerator="gpu", precision="32-true")
     assert asked["precision"] == "32-true" and "matmul" not in asked
 
 
