@@ -47,7 +47,7 @@ UNPARSED = {"reward/unparsed_fraction": 1.0, "reward/accuracy": 0.0}
 def test_a_first_rollout_without_signal_is_explained(tmp_path, words, measured, expected):
     cli = make(tmp_path, *words)
     cli.datamodule.end_tokens = EndTokens((504,), ("<|end|>",))
-    lines = first_rollout(HEALTHY | measured, cli.datamodule, cli.model)
+    lines = first_rollout(HEALTHY | measured, cli.datamodule)
     assert len(lines) == len(expected) and not any("\n" in line for line in lines)
     for line, start in zip(lines, expected, strict=True):
         assert line.startswith(start)

@@ -39,7 +39,7 @@ class Alarms(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PolicyModule) -> None:
         data, metrics = trainer.datamodule, trainer.datamodule.rollout_metrics
         if trainer.current_epoch == 0:
-            for line in first_rollout(metrics, data, pl_module):
+            for line in first_rollout(metrics, data):
                 pl_module.print(f"warning: {line}")
         if self._silent == _PATIENCE:
             return
@@ -54,9 +54,7 @@ class Alarms(L.Callback):
             )
 
 
-def first_rollout(
-    metrics: dict[str, float], data: RolloutDataModule, module: PolicyModule
-) -> list[str]:
+def first_rollout(metrics: dict[str, float], data: RolloutDataModule) -> list[str]:
     """What is wrong with a rollout of the policy that the run starts from, a line each."""
     lines = []
     timeouts, errors = metrics["reward/timeouts"], metrics["reward/errors"]
