@@ -46,6 +46,8 @@ class RolloutTrainer(L.Trainer):
             computes_in = torch.float32
         (name,) = (name for name, dtype in PRECISIONS.items() if dtype == computes_in)
         self._asked_to_stop = False
+        self.requeue_is_due = False
+        """Whether a signal asked to save at a rollout's end and to be queued again."""
         # Of each path that is to be saved at the rollout's end, how; and those to be removed then.
         self._to_save: dict[str, dict[str, Any]] = {}
         self._to_remove: list[str] = []
@@ -71,11 +73,6 @@ class RolloutTrainer(L.Trainer):
         # `trainer.should_stop = trainer.should_stop or mine` must not take back what was asked for.
         self._asked_to_stop = value or (self._asked_to_stop and self.inside_rollout)
 
-    @property
-    def requeue_is_due(self) -> bool:
-        """Whether a signal asked any rank to save and to be queued again. Collective."""
-        return self._signal_connector.requeue_is_due(self.strategy.root_device)
-
     def save_checkpoint(self, filepath, weights_only=None, storage_options=None) -> None:
         """Saves the run; inside a rollout, at its end."""
         options = {"weights_only": weights_only, "storage_options": storage_options}
@@ -90,6 +87,7 @@ class RolloutTrainer(L.Trainer):
 
     def finish_rollout(self) -> None:
         """Does what was put off; the module calls it at the end of each rollout, on all ranks."""
+        self.requeue_is_due = self._signal_connector.requeue_is_due(self.strategy.root_device)
         if self.requeue_is_due:
             self.should_stop = True
         saves, self._to_save = self._to_save, {}

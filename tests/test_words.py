@@ -128,8 +128,9 @@ WRONG = {
     # classes
     "model.optimizer=AdamWW": "no such class; did you mean AdamW?",
     "model.optimizer.momentum=1": "model.optimizer.momentum: no such key",
+    # Classes of other tests may follow.
     "objective=stapo_v1 objective.selection=S2T": "objective.selection: STAPO has no such key; "
-    "DAPO, DrGRPO, GRPO, JustRL have it",
+    "DAPO, DrGRPO, GRPO, JustRL",
     "objective=grpo objective.selection=S2TT": "did you mean S2T?; there are S2T, TopEntropy",
     "objective=grpo objective.selection.tau_p=1": "choose what has it first, as in objective.sel",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
