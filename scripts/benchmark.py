@@ -54,8 +54,8 @@ def trl_worker(steps: int, folder: str) -> None:
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from stapo_pl.policy import shipped_policy
-    from stapo_pl.rewards.boxed import last_boxed
+    from stapo_pl.policy.model import shipped_policy
+    from stapo_pl.rewards.answers.boxed import last_boxed
     from stapo_pl.tasks import Arithmetic
 
     class Clock(TrainerCallback):

@@ -18,11 +18,11 @@ from statistics import median
 
 from math_verify import parse, verify
 
-from stapo_pl.overrides import PAPER_BENCHMARKS
-from stapo_pl.problems import Problem
+from stapo_pl.cli.grammar import PAPER_BENCHMARKS
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import Math, Response
-from stapo_pl.rewards.boxed import last_boxed
-from stapo_pl.rewards.grader import Grader, Grading
+from stapo_pl.rewards.answers.boxed import last_boxed
+from stapo_pl.rewards.grading.grader import Grader, Grading
 from stapo_pl.tasks import Dataset
 
 

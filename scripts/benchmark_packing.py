@@ -17,10 +17,10 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from stapo_pl.policy import Policy
-from stapo_pl.problems import Problem
-from stapo_pl.rollout import micro_batches
-from stapo_pl.types import Completion, MicroBatch, Prompt, Trajectory
+from stapo_pl.core.batches import MicroBatch
+from stapo_pl.core.types import Completion, Problem, Prompt, Trajectory
+from stapo_pl.policy.model import Policy
+from stapo_pl.rollout.rollout import micro_batches
 
 PROMPT_TOKENS = 64
 

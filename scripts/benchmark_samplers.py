@@ -15,12 +15,12 @@ from statistics import median
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from stapo_pl.loading import load_policy, load_tokenizer
-from stapo_pl.policy import Policy, shipped_policy
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Decoding, Request
+from stapo_pl.policy.loading import load_policy, load_tokenizer
+from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
-from stapo_pl.seeding import seed_for
 from stapo_pl.tasks import Arithmetic
-from stapo_pl.types import Decoding, Request
 
 
 def larger() -> Policy:

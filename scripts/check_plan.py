@@ -16,10 +16,10 @@ import lightning as L
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
-from stapo_pl.cli import StapoCLI
-from stapo_pl.overrides import expand
-from stapo_pl.planning import plan_run
-from stapo_pl.policy import shipped_policy
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import expand
+from stapo_pl.memory.planning import plan_run
+from stapo_pl.policy.model import shipped_policy
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # A random model does not end its responses, so they are as long as they may be.

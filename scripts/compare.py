@@ -25,10 +25,10 @@ from typing import Any
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stapo_pl.cli import StapoCLI
-from stapo_pl.errors import ConfigError
-from stapo_pl.overrides import OverrideError, expand
-from stapo_pl.runs import run_folders
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import OverrideError, expand
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.training.runs import run_folders
 
 FIT = Path(__file__).parent / "fit.py"
 CONFIGS = Path(__file__).parents[1] / "configs"

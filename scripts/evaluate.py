@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from stapo_pl.overrides import EVALUATE, OverrideError, expand
-from stapo_pl.screen import first_screen
+from stapo_pl.cli.grammar import EVALUATE, OverrideError, expand
+from stapo_pl.cli.screen import first_screen
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -18,6 +18,6 @@ if __name__ == "__main__":
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     sys.path.append(str(Path.cwd()))  # where users keep rewards and tasks of their own
-    from stapo_pl.evaluation.cli import main  # heavy, so after the check of the words
+    from stapo_pl.cli.evaluate import main  # heavy, so after the check of the words
 
     main(args, CONFIGS)

@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from stapo_pl.checkpoints import find_checkpoint
-from stapo_pl.errors import ConfigError
-from stapo_pl.export import export
+from stapo_pl.cli.checkpoints import find_checkpoint
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.export import export
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ from jsonargparse import ArgumentParser
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.types import Completion, Problem, Prompt, Trajectory
 from stapo_pl.objectives import Objective
-from stapo_pl.policy import Policy
-from stapo_pl.problems import Problem
+from stapo_pl.policy.model import Policy
 from stapo_pl.rewards import Score
-from stapo_pl.types import Completion, Prompt, Tokens, TokenStatistics, Trajectory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 OBJECTIVES = sorted(path.stem for path in (CONFIGS / "objective").glob("*.yaml"))

@@ -7,8 +7,9 @@ import signal
 
 import lightning as L
 
-from stapo_pl import checkpoint, strategy
-from stapo_pl.errors import TrainingError
+from stapo_pl.core.errors import TrainingError
+from stapo_pl.training import checkpoint_io as checkpoint
+from stapo_pl.training import strategy
 
 
 class Record(L.Callback):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import Response, Reward, Score
 
 _KEPT: list[bytearray] = []

@@ -12,9 +12,9 @@ import pytest
 from answer_pairs import answer_pairs, perturbed
 from datasets import Dataset
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import DAPORule, Math, Response, Reward
-from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.rewards.answers.boxed import last_boxed
 from stapo_pl.rewards.math import _equal
 
 ROWS = {

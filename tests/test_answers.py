@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import GSM8K, DAPORule, Exact, Length, Math, Response, Term, Weighted
+from stapo_pl.rewards.answers.notation import rewrite
 from stapo_pl.rewards.golds import unmatchable
-from stapo_pl.rewards.notation import rewrite
 
 RIGHT = {
     "numbers": [

@@ -11,10 +11,10 @@ from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 from transformers import MistralConfig, MistralForCausalLM
 
-from stapo_pl import attention
-from stapo_pl.attention import PADDED, packed_attention, padded_attention, repeated_attention
-from stapo_pl.policy import Policy
-from stapo_pl.rollout import collate
+from stapo_pl.policy import attention
+from stapo_pl.policy.attention import PADDED, packed_attention, padded_attention, repeated_attention
+from stapo_pl.policy.model import Policy
+from stapo_pl.rollout.rollout import collate
 
 BATCH = collate([trajectory([2, 3, 4], [5, 6, 7, 8]), trajectory([9], [10, 11])], 0, 1.0)
 SLIDING = MistralConfig(

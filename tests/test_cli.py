@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import CONFIGS
 
-from stapo_pl.cli import main
-from stapo_pl.overrides import OverrideError, expand
+from stapo_pl.cli.fit import main
+from stapo_pl.cli.grammar import OverrideError, expand
 from stapo_pl.samplers import vllm
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"

@@ -12,11 +12,11 @@ from datasets import Dataset
 from test_tasks import verl_row
 
 from stapo_pl import objectives, tasks
-from stapo_pl.cli import StapoCLI
-from stapo_pl.datamodule import RolloutDataModule
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import FIT, expand
 from stapo_pl.objectives import DynamicSampling
-from stapo_pl.overrides import FIT, expand
 from stapo_pl.samplers import vllm
+from stapo_pl.training.datamodule import RolloutDataModule
 
 GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]
 TASK_FILES = [path for path in GROUP_FILES if path.parent.name == "task"]

@@ -9,12 +9,12 @@ import torch
 from conftest import OBJECTIVES, build_objective, random_minibatch
 from test_fit import fit, make, scalars
 
-from stapo_pl.errors import TrainingError
-from stapo_pl.loading import load_policy
+from stapo_pl.core.errors import TrainingError
+from stapo_pl.core.world import World
 from stapo_pl.objectives import IcePop, SequenceTIS, TokenTIS
-from stapo_pl.policy import shipped_policy
+from stapo_pl.policy.loading import load_policy
+from stapo_pl.policy.model import shipped_policy
 from stapo_pl.samplers import TransformersSampler
-from stapo_pl.world import World
 
 
 def by_loops(correction, log_ratios: list[float], sequences: list[int]) -> list[float]:

@@ -12,12 +12,12 @@ import yaml
 from conftest import CONFIGS
 from test_tasks import verl_row
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import load_tokenizer
-from stapo_pl.policy import shipped_policy
-from stapo_pl.problems import ProblemSet
-from stapo_pl.prompts import PromptRules, make_prompts
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import ProblemSet
+from stapo_pl.policy.loading import load_tokenizer
+from stapo_pl.policy.model import shipped_policy
 from stapo_pl.rewards import Exact, Function, Math, Term, Weighted
+from stapo_pl.rollout.prompts import PromptRules, make_prompts
 from stapo_pl.tasks import Dataset
 
 BOX = "{problem}\nPut it within \\boxed{}."

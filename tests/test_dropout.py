@@ -11,11 +11,11 @@ from conftest import build_objective, trajectory
 from test_fit import fit, make, read_scalars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.lora import LoRA
-from stapo_pl.module import PolicyModule
-from stapo_pl.policy import shipped_policy
-from stapo_pl.rollout import collate
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.lora import LoRA
+from stapo_pl.policy.model import shipped_policy
+from stapo_pl.rollout.rollout import collate
+from stapo_pl.training.module import PolicyModule
 
 LLAMA = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,

@@ -11,14 +11,14 @@ from test_evaluation import evaluate
 from test_fit import fit, make, scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from stapo_pl.endings import end_tokens
-from stapo_pl.errors import ConfigError
-from stapo_pl.export import export
-from stapo_pl.loading import load_config, load_tokenizer
-from stapo_pl.policy import shipped_policy
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Completion
+from stapo_pl.policy.endings import end_tokens
+from stapo_pl.policy.export import export
+from stapo_pl.policy.loading import load_config, load_tokenizer
+from stapo_pl.policy.model import shipped_policy
 from stapo_pl.rewards import Response
-from stapo_pl.rollout import decode
-from stapo_pl.types import Completion
+from stapo_pl.rollout.rollout import decode
 
 END, THINK, OTHER = 504, 506, 507
 """Tokens of the model below: what it writes at its end, a mark, and its tokenizer's eos."""

@@ -16,15 +16,15 @@ from statistics import fmean
 import pytest
 from conftest import CONFIGS
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.evaluation.cli import main
+from stapo_pl.cli.evaluate import main
+from stapo_pl.cli.grammar import EVALUATE, PAPER_BENCHMARKS, OverrideError, expand
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem
 from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.paper import reported, size_of
 from stapo_pl.evaluation.records import Journal, locked, read_problems, write_problems
 from stapo_pl.evaluation.report import figures, table, with_paper
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
-from stapo_pl.overrides import EVALUATE, PAPER_BENCHMARKS, OverrideError, expand
-from stapo_pl.problems import Problem
 from stapo_pl.rewards import Response, Score
 from stapo_pl.samplers import TransformersSampler
 

@@ -13,12 +13,12 @@ from conftest import CONFIGS
 from test_fit import fit, make
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from stapo_pl.checkpoints import find_checkpoint
-from stapo_pl.errors import ConfigError
-from stapo_pl.evaluation.cli import main as evaluate
-from stapo_pl.export import export
-from stapo_pl.loading import load_config
-from stapo_pl.overrides import EVALUATE, expand
+from stapo_pl.cli.checkpoints import find_checkpoint
+from stapo_pl.cli.evaluate import main as evaluate
+from stapo_pl.cli.grammar import EVALUATE, expand
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.export import export
+from stapo_pl.policy.loading import load_config
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "export.py"
 
@@ -96,7 +96,7 @@ def test_an_evaluation_takes_a_run_and_says_which_checkpoint(run, capsys, monkey
     model = json.loads((folder / "model.json").read_text())["model"]
     assert model == str(version / "models" / checkpoint.stem)
     # The same model by another name: nothing is made again.
-    monkeypatch.delattr("stapo_pl.checkpoints.export")
+    monkeypatch.delattr("stapo_pl.cli.checkpoints.export")
     evaluate(expand([f"model.path={checkpoint}", *words], CONFIGS, EVALUATE), CONFIGS)
     assert f"{checkpoint}, exported to {model}" in capsys.readouterr().out
 

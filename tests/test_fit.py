@@ -15,9 +15,9 @@ from datasets import Dataset
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_tasks import verl_row
 
-from stapo_pl.cli import StapoCLI
-from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.overrides import expand
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import expand
+from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.tasks import Arithmetic
 
 SMALL = [

@@ -15,9 +15,9 @@ import torch
 import torch.distributed.checkpoint as dcp
 from test_fit import FEW_PROBLEMS, SMALL, read_scalars
 
-from stapo_pl.export import export
-from stapo_pl.loading import load_policy, load_tokenizer
-from stapo_pl.policy import shipped_policy
+from stapo_pl.policy.export import export
+from stapo_pl.policy.loading import load_policy, load_tokenizer
+from stapo_pl.policy.model import shipped_policy
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 STEPS = 10

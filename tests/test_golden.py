@@ -9,11 +9,11 @@ import pytest
 import torch
 from conftest import build_objective
 
-from stapo_pl.advantages import group_advantages
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
 from stapo_pl.objectives import GRPO
 from stapo_pl.objectives.kl import kl_divergence
-from stapo_pl.types import Tokens, TokenStatistics
-from stapo_pl.world import World
+from stapo_pl.rollout.advantages import group_advantages
 
 CASES = json.loads((Path(__file__).parent / "golden" / "verl.json").read_text())["cases"]
 CLIPS = {"clip(0.2,0.2)": (0.2, 0.2), "clip(0.2,0.28)": (0.2, 0.28)}

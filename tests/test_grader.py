@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from own_rewards import InPlace, Obedient, Unprepared
 
-from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.problems import Problem
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import Math, Response, Score, Term, Weighted
-from stapo_pl.rewards.grader import Grader, Grading, RewardError
+from stapo_pl.rewards.grading.grader import Grader, Grading, RewardError
 
 LIMIT = 1.5
 

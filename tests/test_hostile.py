@@ -7,9 +7,9 @@ import time
 import pytest
 from hostile import hostile_responses
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import GSM8K, DAPORule, Exact, Math, Response
-from stapo_pl.rewards.grader import Grader, Grading
+from stapo_pl.rewards.grading.grader import Grader, Grading
 
 HOSTILE = dict(hostile_responses())
 # What can be told apart from them: an honest answer before and after each.

@@ -9,7 +9,7 @@ import torch
 from test_sampler import build, small_policy
 from torch import nn
 
-from stapo_pl.errors import TrainingError
+from stapo_pl.core.errors import TrainingError
 from stapo_pl.samplers import TransformersSampler
 from stapo_pl.samplers.identity import Checksum, SentWeights
 

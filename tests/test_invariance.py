@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import OBJECTIVES, build_objective, tiny_policy, trajectory
 
-from stapo_pl.rollout import micro_batches
-from stapo_pl.types import Tokens, TokenStatistics
-from stapo_pl.world import World
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
+from stapo_pl.rollout.rollout import micro_batches
 
 VOCABULARY = 40
 

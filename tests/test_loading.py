@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import distributed, multiprocessing
 from transformers import MambaConfig, MambaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import check, load_policy
-from stapo_pl.policy import Policy, shipped_policy
-from stapo_pl.strategy import FSDP
-from stapo_pl.streaming import WeightFiles, empty_policy
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.loading import check, load_policy
+from stapo_pl.policy.model import Policy, shipped_policy
+from stapo_pl.policy.streaming import WeightFiles, empty_policy
+from stapo_pl.training.strategy import FSDP
 
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

@@ -11,13 +11,13 @@ from test_configs import build
 from test_fit import fit, make, read_scalars
 from test_fsdp import ALL, assert_equal_curves, recorded, run, start
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.export import export
-from stapo_pl.loading import load_policy
-from stapo_pl.lora import LoRA, adapters_off, initial_adapter
-from stapo_pl.policy import is_adapter, shipped_policy
-from stapo_pl.rollout import collate
-from stapo_pl.runs import last_checkpoint
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.export import export
+from stapo_pl.policy.loading import load_policy
+from stapo_pl.policy.lora import LoRA, adapters_off, initial_adapter
+from stapo_pl.policy.model import is_adapter, shipped_policy
+from stapo_pl.rollout.rollout import collate
+from stapo_pl.training.runs import last_checkpoint
 
 LORA = ("model.lora.rank=4", "model.lora.alpha=8")
 

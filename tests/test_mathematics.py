@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.objectives import GRPO
-from stapo_pl.types import Tokens, TokenStatistics
 
 
 @pytest.mark.parametrize("vocabulary", [2, 5, 100])

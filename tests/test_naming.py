@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from conftest import CONFIGS
 
-from stapo_pl.cli import StapoCLI
-from stapo_pl.errors import ConfigError
-from stapo_pl.overrides import expand
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import expand
+from stapo_pl.core.errors import ConfigError
 
 
 class _Named(Exception):

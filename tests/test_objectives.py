@@ -6,12 +6,12 @@ import pytest
 import torch
 from conftest import OBJECTIVES, build_objective, random_minibatch
 
-from stapo_pl.advantages import group_advantages, mixed_groups
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.batches import TokenStatistics
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.world import World
 from stapo_pl.objectives import GRPO, S2T, DynamicSampling, Objective
 from stapo_pl.objectives.kl import MAX_K3, MAX_LOG_RATIO, clamped_log_ratio, kl_divergence
-from stapo_pl.types import TokenStatistics
-from stapo_pl.world import World
+from stapo_pl.rollout.advantages import group_advantages, mixed_groups
 
 
 def weighed(objective, generator, **kwargs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_fit import fit, make, read_scalars
 
-from stapo_pl.module import PolicyModule
+from stapo_pl.training.module import PolicyModule
 
 # Of a rollout of two mini-batches: those of statistics at its start, and later ones.
 SCORED = {

@@ -13,20 +13,20 @@ from jsonargparse import Namespace
 from test_configs import build
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from stapo_pl.attention import PADDED
-from stapo_pl.callbacks.sampler import SamplerCallback
-from stapo_pl.cli import main
-from stapo_pl.errors import ConfigError
-from stapo_pl.footprint import LiveBytes, measure_passes, measure_step
-from stapo_pl.lora import LoRA
-from stapo_pl.overrides import expand
-from stapo_pl.plan import plan_memory
-from stapo_pl.planning import architecture, plan_run, planned_ranks
-from stapo_pl.policy import Policy
+from stapo_pl.cli.fit import main
+from stapo_pl.cli.grammar import expand
+from stapo_pl.core.batches import MicroBatch, Tokens
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.memory.footprint import LiveBytes, measure_passes, measure_step
+from stapo_pl.memory.plan import plan_memory
+from stapo_pl.memory.planning import architecture, plan_run, planned_ranks
+from stapo_pl.policy.attention import PADDED
+from stapo_pl.policy.lora import LoRA
+from stapo_pl.policy.model import Policy
 from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.samplers.base import SamplerShare
 from stapo_pl.samplers.memory import share_of_room, weight_bytes
-from stapo_pl.types import MicroBatch, Tokens
+from stapo_pl.training.callbacks.sampler import SamplerCallback
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PUBLISHED = {"1.7B": 1_720_574_976, "8B": 8_190_735_360, "14B": 14_768_307_200}

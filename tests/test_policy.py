@@ -11,10 +11,10 @@ from conftest import tiny_policy, trajectory
 from torch.nn import functional as F
 from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3ForCausalLM
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import load_policy, load_tokenizer
-from stapo_pl.policy import shipped_policy
-from stapo_pl.rollout import collate
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.loading import load_policy, load_tokenizer
+from stapo_pl.policy.model import shipped_policy
+from stapo_pl.rollout.rollout import collate
 
 
 @pytest.fixture

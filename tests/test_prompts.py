@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import load_tokenizer
-from stapo_pl.policy import shipped_policy
-from stapo_pl.problems import Problem, ProblemSet
-from stapo_pl.prompts import (
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, ProblemSet
+from stapo_pl.policy.loading import load_tokenizer
+from stapo_pl.policy.model import shipped_policy
+from stapo_pl.rollout.prompts import (
     PromptRules,
     check_embedded,
     fingerprint,

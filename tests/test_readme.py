@@ -13,7 +13,7 @@ from conftest import CONFIGS
 from test_fit import fit, make, scalars
 from test_golden import CASES, check_loss
 
-from stapo_pl.overrides import EVALUATE, expand
+from stapo_pl.cli.grammar import EVALUATE, expand
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from stapo_pl.policy import shipped_policy
+from stapo_pl.policy.model import shipped_policy
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 ROLLOUTS, BATCHES = 4, 4
@@ -38,10 +38,10 @@ def fit(
         (model / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
     record = {"class_path": "killing.Record", "init_args": {"file": str(folder / "losses")}}
     save = {
-        "class_path": "stapo_pl.callbacks.RolloutCheckpoint",
+        "class_path": "stapo_pl.training.callbacks.RolloutCheckpoint",
         "init_args": {"every_n_rollouts": 1},
     }
-    summary = {"class_path": "stapo_pl.callbacks.RunSummary"}
+    summary = {"class_path": "stapo_pl.training.callbacks.RunSummary"}
     kill = [{"class_path": "killing.Kill", "init_args": {"moment": moment}}] if moment else []
     steps = {
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",

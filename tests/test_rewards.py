@@ -14,8 +14,8 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from stapo_pl import rewards
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards import (
     GSM8K,
     DAPORule,
@@ -30,9 +30,9 @@ from stapo_pl.rewards import (
     Term,
     Weighted,
 )
-from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.rewards.answers.boxed import last_boxed
+from stapo_pl.rewards.answers.numeric import read_number, same_number
 from stapo_pl.rewards.dapo import normalize
-from stapo_pl.rewards.numeric import read_number, same_number
 
 YAMLS = sorted((Path(__file__).parents[1] / "configs" / "reward").glob("*.yaml"))
 

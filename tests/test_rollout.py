@@ -6,12 +6,14 @@ import pytest
 import torch
 from conftest import trajectory
 
-from stapo_pl.errors import TrainingError
-from stapo_pl.metrics import rollout_metrics
+from stapo_pl.core.errors import TrainingError
+from stapo_pl.core.types import Completion, Decoding, Prompt
+from stapo_pl.core.world import World
 from stapo_pl.objectives import DAPO, GRPO, DynamicSampling
-from stapo_pl.prompts import PromptStream
 from stapo_pl.rewards import Exact
-from stapo_pl.rollout import (
+from stapo_pl.rollout.metrics import rollout_metrics
+from stapo_pl.rollout.prompts import PromptStream
+from stapo_pl.rollout.rollout import (
     balance,
     collate,
     make_rollout,
@@ -21,8 +23,6 @@ from stapo_pl.rollout import (
     sample_groups,
 )
 from stapo_pl.tasks import Problem
-from stapo_pl.types import Completion, Decoding, Prompt
-from stapo_pl.world import World
 
 PROMPTS = [Prompt([i], Problem([], str(i)), i) for i in range(50)]
 

@@ -12,11 +12,11 @@ import torch
 from conftest import CONFIGS
 from test_fit import FEW_PROBLEMS, SMALL, fit, make, read_scalars
 
-from stapo_pl.cli import main
-from stapo_pl.errors import ConfigError
-from stapo_pl.overrides import expand
-from stapo_pl.runs import next_run_folder
-from stapo_pl.trainer import RolloutTrainer
+from stapo_pl.cli.fit import main
+from stapo_pl.cli.grammar import expand
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.training.runs import next_run_folder
+from stapo_pl.training.trainer import RolloutTrainer
 
 SHORT = ("trainer.max_epochs=1", "data.prompts_per_rollout=4")
 

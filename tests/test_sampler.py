@@ -14,10 +14,11 @@ from test_fit import fit, make
 from torch.nn import functional as F
 from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-from stapo_pl.callbacks.sampler import SamplerCallback
-from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.loading import load_config, load_policy, load_tokenizer
-from stapo_pl.policy import Policy, shipped_policy
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.samplers import (
     Room,
     Sampler,
@@ -28,8 +29,7 @@ from stapo_pl.samplers import (
     vllm,
 )
 from stapo_pl.samplers.folder import config_folder
-from stapo_pl.seeding import seed_for
-from stapo_pl.types import Completion, Decoding, Request
+from stapo_pl.training.callbacks.sampler import SamplerCallback
 
 ENDS = (1, 7)
 

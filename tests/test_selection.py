@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import random_minibatch
 
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
 from stapo_pl.objectives import S2T, STAPO, TopEntropy
-from stapo_pl.types import Tokens, TokenStatistics
-from stapo_pl.world import World
 
 
 def loop_quantile(values: list[float], q: float) -> float:

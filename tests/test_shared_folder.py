@@ -13,9 +13,9 @@ import torch.distributed as dist
 from test_fsdp import FIT, WORDS
 from torch import multiprocessing
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.shared_folder import check_shared
-from stapo_pl.world import World
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.world import World
+from stapo_pl.training.shared_folder import check_shared
 
 
 def one_of_two_nodes(rank: int, rendezvous: str, folder: str) -> None:
@@ -43,7 +43,7 @@ def test_ranks_that_do_not_see_the_first_ones_folder_are_named(tmp_path):
 @pytest.mark.slow
 def test_a_run_on_two_nodes_without_a_shared_folder_does_not_start(tmp_path):
     """Two nodes of a rank each, on one machine, each with a folder of its own."""
-    patience = "import stapo_pl.shared_folder as s; s.check_shared.__defaults__ = (0.5,)\n"
+    patience = "import stapo_pl.training.shared_folder as s; s.check_shared.__defaults__ = (0.5,)\n"
     (tmp_path / "sitecustomize.py").write_text(patience)
     runs = []
     for node in range(2):

@@ -12,7 +12,7 @@ import yaml
 from conftest import CONFIGS
 from test_dataset import BOX, ROWS, asked, whole, write
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.rewards import Response
 from stapo_pl.tasks import Dataset
 
@@ -119,7 +119,7 @@ def test_a_folder_copied_from_the_hub_has_its_subsets_and_splits(tmp_path):
 
 def test_a_hub_that_cannot_be_reached_is_one_line():
     code = (
-        "from stapo_pl.tasks import Dataset\nfrom stapo_pl.errors import ConfigError\n"
+        "from stapo_pl.tasks import Dataset\nfrom stapo_pl.core.errors import ConfigError\n"
         "try: Dataset('no-such/name').train_problems()\nexcept ConfigError as error: print(error)"
     )
     env = os.environ | {"HF_HUB_OFFLINE": "1"}

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import load_tokenizer
-from stapo_pl.policy import shipped_policy
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.loading import load_tokenizer
+from stapo_pl.policy.model import shipped_policy
 from stapo_pl.rewards import ReasoningGymScore, Response
 from stapo_pl.tasks import Arithmetic, Problem, ReasoningGym
 

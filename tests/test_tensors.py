@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stapo_pl.footprint import LiveBytes
-from stapo_pl.tensors import quantile, token_statistics, token_weights
-from stapo_pl.world import World
+from stapo_pl.core.tensors import quantile, token_statistics, token_weights
+from stapo_pl.core.world import World
+from stapo_pl.memory.footprint import LiveBytes
 
 
 def plain_statistics(hidden, weight, targets, temperature, bias=None):

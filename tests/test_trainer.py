@@ -9,11 +9,11 @@ import torch
 from test_configs import build
 from torch import distributed
 
-from stapo_pl import trainer as trainers
-from stapo_pl.cli import check_trainer
-from stapo_pl.errors import ConfigError
-from stapo_pl.precision import compute_dtype
-from stapo_pl.trainer import RolloutTrainer
+from stapo_pl.cli.fit import check_trainer
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.precision import compute_dtype
+from stapo_pl.training import trainer as trainers
+from stapo_pl.training.trainer import RolloutTrainer
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_strategies_that_hand_out_shards_are_refused(tmp_path, strategy):
         build([f"trainer.strategy={strategy}"], tmp_path)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp", "stapo_pl.strategy.FSDP"])
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "stapo_pl.training.strategy.FSDP"])
 def test_strategies_that_are_known_to_work(tmp_path, strategy):
     check_trainer(build([f"trainer.strategy={strategy}"], tmp_path).config.trainer)
 

@@ -22,15 +22,15 @@ from test_fit import FEW_PROBLEMS, SMALL, fit, make, read_scalars, scalars
 from test_sampler import ENDS, REQUESTS, build, gap, generate, small_policy
 from test_tasks import verl_row
 
-from stapo_pl.cli import main
-from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.loading import load_config, load_policy, load_tokenizer
-from stapo_pl.overrides import expand
-from stapo_pl.policy import Policy, shipped_policy
+from stapo_pl.cli.fit import main
+from stapo_pl.cli.grammar import expand
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Decoding, Request
+from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.samplers import Room, VLLMSampler
 from stapo_pl.samplers.memory import EngineMemory
-from stapo_pl.seeding import seed_for
-from stapo_pl.types import Decoding, Request
 
 pytestmark = pytest.mark.vllm
 

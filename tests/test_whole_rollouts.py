@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from test_fit import fit, make, scalars
 
-from stapo_pl.errors import ConfigError, TrainingError
-from stapo_pl.sizes import BatchSizes
-from stapo_pl.types import Decoding, Request
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.types import Decoding, Request
+from stapo_pl.rollout.sizes import BatchSizes
 
 RARE = ("trainer.check_val_every_n_epoch=9",)
 

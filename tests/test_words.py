@@ -8,13 +8,13 @@ import sys
 import pytest
 from conftest import CONFIGS
 
-from stapo_pl.cli import KINDS, StapoCLI
-from stapo_pl.errors import ConfigError
-from stapo_pl.evaluation.cli import make_parser
-from stapo_pl.kinds import choices, classes, settings
-from stapo_pl.overrides import EVALUATE, FIT, OverrideError, expand
-from stapo_pl.parser import Words
-from stapo_pl.screen import first_screen
+from stapo_pl.cli.evaluate import make_parser
+from stapo_pl.cli.fit import KINDS, StapoCLI
+from stapo_pl.cli.grammar import EVALUATE, FIT, OverrideError, expand
+from stapo_pl.cli.kinds import choices, classes, settings
+from stapo_pl.cli.parser import Words
+from stapo_pl.cli.screen import first_screen
+from stapo_pl.core.errors import ConfigError
 
 
 class _Made(Exception):
@@ -252,5 +252,5 @@ def test_the_first_screen_of_help_is_one_screen_of_keys_that_exist(script, parse
 
 
 def test_help_needs_nothing_heavy():
-    code = "import sys, stapo_pl.screen; sys.exit('torch' in sys.modules)"
+    code = "import sys, stapo_pl.cli.screen; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from conftest import OBJECTIVES, build_objective, random_minibatch
 from torch import multiprocessing
 
-from stapo_pl.types import Tokens, TokenStatistics
-from stapo_pl.world import World
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
 
 SEQUENCES = 9
 

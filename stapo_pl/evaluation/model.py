@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from stapo_pl.endings import end_tokens
-from stapo_pl.errors import ConfigError
-from stapo_pl.loading import load_config, load_tokenizer, loaded, local_path
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.policy.endings import end_tokens
+from stapo_pl.policy.loading import load_config, load_tokenizer, loaded, local_path
+from stapo_pl.policy.streaming import meta_parameters
 from stapo_pl.samplers import Room, Sampler
-from stapo_pl.streaming import meta_parameters
-from stapo_pl.types import Completion, Decoding, Request
 
 
 class SampledModel:

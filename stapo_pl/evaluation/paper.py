@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stapo_pl.overrides import PAPER_BENCHMARKS
-
+# The paper's evaluation sets (2602.15620); what `benchmark=all` means.
+PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math_500", "minerva", "olympiad_bench")
 # Parameters of the models (Qwen3), in billions.
 _SIZES = {"1.7B": 1.72, "8B": 8.19, "14B": 14.77}
 # How far from one of them a model is still of its size.

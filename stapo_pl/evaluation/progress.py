@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from stapo_pl.progress import progress_bar
+from stapo_pl.core.progress import progress_bar
 
 
 class Bar:

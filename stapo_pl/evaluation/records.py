@@ -22,9 +22,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Score
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, Response, Score
 
 Place = tuple[int, ...]
 """Number of the problem, and of the sample; and a checksum of the prompt, where it may change."""

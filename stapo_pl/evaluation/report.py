@@ -7,11 +7,10 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from stapo_pl.estimators import bootstrap_interval, majority_at_k, pass_at_k
+from stapo_pl.core.types import Response, Score
 from stapo_pl.evaluation.decoding import Nucleus
-from stapo_pl.evaluation.paper import reported
-from stapo_pl.overrides import PAPER_BENCHMARKS
-from stapo_pl.rewards.base import Response, Score
+from stapo_pl.evaluation.estimators import bootstrap_interval, majority_at_k, pass_at_k
+from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported
 
 
 def figures(

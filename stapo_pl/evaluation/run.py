@@ -10,7 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Decoding, Problem, Prompt
+from stapo_pl.core.world import World
 from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.model import SampledModel, count_parameters
 from stapo_pl.evaluation.progress import bar
@@ -29,13 +31,10 @@ from stapo_pl.evaluation.records import (
 from stapo_pl.evaluation.report import figures, in_order, table, with_paper
 from stapo_pl.evaluation.sampling import SampleSet
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
-from stapo_pl.problems import Problem
-from stapo_pl.prompts import PromptRules, check_embedded, make_prompts, render, uses_chat
 from stapo_pl.rewards.base import Reward
-from stapo_pl.rewards.grader import Grader, Grading
+from stapo_pl.rewards.grading.grader import Grader, Grading
+from stapo_pl.rollout.prompts import PromptRules, check_embedded, make_prompts, render, uses_chat
 from stapo_pl.tasks.base import Task
-from stapo_pl.types import Decoding, Prompt
-from stapo_pl.world import World
 
 BENCHMARK, _PROBLEMS = "benchmark.json", "problems.jsonl"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Decoding, Request
+from stapo_pl.core.world import World
 from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.records import Journal, Place, completion_files
-from stapo_pl.rollout import decode
-from stapo_pl.seeding import seed_for
-from stapo_pl.types import Decoding, Request
-from stapo_pl.world import World
+from stapo_pl.rollout.rollout import decode
 
 
 class SampleSet:

@@ -7,10 +7,9 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response
-from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, Response
+from stapo_pl.rewards.answers.boxed import last_boxed
 from stapo_pl.samplers import Sampler
 
 # In CompassVerifier's format (2508.03686): its marks around the three texts, its verdicts. The

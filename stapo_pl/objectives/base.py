@@ -10,13 +10,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from stapo_pl import advantages, tensors
-from stapo_pl.errors import ConfigError
+from stapo_pl.core import tensors
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.world import World
 from stapo_pl.objectives import kl
-from stapo_pl.objectives.correction import Correction
-from stapo_pl.objectives.selection import Selection
-from stapo_pl.types import Tokens, TokenStatistics
-from stapo_pl.world import World
+from stapo_pl.objectives.corrections import Correction
+from stapo_pl.objectives.selections import Selection
+from stapo_pl.rollout import advantages
 
 
 @dataclass(kw_only=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stapo_pl import advantages, tensors
+from stapo_pl.core import tensors
 from stapo_pl.objectives.grpo import GRPO
+from stapo_pl.rollout import advantages
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stapo_pl.objectives.dapo import DAPO
-from stapo_pl.objectives.selection import StatisticsSource, TopEntropy
+from stapo_pl.objectives.selections import StatisticsSource, TopEntropy
 
 
 @dataclass(kw_only=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stapo_pl import tensors
-from stapo_pl.errors import ConfigError
+from stapo_pl.core import tensors
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.kl import clamped_log_ratio
-from stapo_pl.types import Tokens, TokenStatistics
 
 
 @dataclass(kw_only=True)

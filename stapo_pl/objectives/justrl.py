@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stapo_pl import tensors
+from stapo_pl.core import tensors
 from stapo_pl.objectives.grpo import GRPO
 
 

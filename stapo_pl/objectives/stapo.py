@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stapo_pl.objectives.justrl import JustRL
-from stapo_pl.objectives.selection import S2T, StatisticsSource
+from stapo_pl.objectives.selections import S2T, StatisticsSource
 
 
 @dataclass(kw_only=True)

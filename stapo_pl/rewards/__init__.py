@@ -1,6 +1,7 @@
 """One file a reward; `base.py` says what a reward is, `grader.py` where it runs."""
 
-from stapo_pl.rewards.base import Response, Reward, Score
+from stapo_pl.core.types import Response, Score
+from stapo_pl.rewards.base import Reward
 from stapo_pl.rewards.dapo import DAPORule
 from stapo_pl.rewards.exact import Exact
 from stapo_pl.rewards.format import Format

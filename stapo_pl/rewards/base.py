@@ -3,42 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Literal
 
-from stapo_pl.problems import Problem
-
-Outcome = Literal["judged", "timeout", "error"]
-
-
-@dataclass
-class Response:
-    """What the policy wrote."""
-
-    text: str
-    """Decoded, without special tokens."""
-    tokens: int = 0
-    """Its length, end-of-sequence token included."""
-    truncated: bool = False
-    """Whether the length limit ended it."""
-
-
-@dataclass
-class Score:
-    """The verdict on one response."""
-
-    reward: float
-    """The scalar that advantages are made of; decides which groups are mixed."""
-    correct: bool
-    """Whether the answer is right, whatever the reward: what accuracies count."""
-    extracted: str | None
-    """The answer that was found in the response, None if there was none."""
-    reason: str = ""
-    """Why, in a few words."""
-    components: dict[str, float] = field(default_factory=dict)
-    """The parts that a sum of rewards is made of, before their weights."""
-    outcome: Outcome = "judged"
-    """Whether it was judged; or took too long, or killed the process that judged it."""
+from stapo_pl.core.types import Problem, Response, Score
 
 
 class Reward(ABC):

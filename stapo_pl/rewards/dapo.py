@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Reward, Score
-from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.answers.boxed import last_boxed
+from stapo_pl.rewards.base import Reward
 
 # What the policy says before its conclusion does not count, and cannot take time.
 _LAST_CHARACTERS = 300

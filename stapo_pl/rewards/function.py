@@ -6,9 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from numbers import Real
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Reward, Score
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.base import Reward
 
 
 class Function(Reward):

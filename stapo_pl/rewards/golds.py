@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.rewards.base import Reward
 
 _SHOWN, _CHARACTERS = 3, 40

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Reward, Score
-from stapo_pl.rewards.typography import characters, plain
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.answers.typography import characters, plain
+from stapo_pl.rewards.base import Reward
 
 # A line that is longer is no answer, and would take time.
 _MAX_CHARACTERS = 300

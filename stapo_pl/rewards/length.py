@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Reward, Score
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.base import Reward
 
 
 class Length(Reward):

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.assignments import pairs
-from stapo_pl.rewards.base import Response, Reward, Score
-from stapo_pl.rewards.boxed import last_boxed
-from stapo_pl.rewards.inequalities import as_sets
-from stapo_pl.rewards.names import with_names
-from stapo_pl.rewards.notation import rewrite
-from stapo_pl.rewards.numeric import read_based, read_number, same_number
-from stapo_pl.rewards.signs import both_signs
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.answers.assignments import pairs
+from stapo_pl.rewards.answers.boxed import last_boxed
+from stapo_pl.rewards.answers.inequalities import as_sets
+from stapo_pl.rewards.answers.names import with_names
+from stapo_pl.rewards.answers.notation import rewrite
+from stapo_pl.rewards.answers.numeric import read_based, read_number, same_number
+from stapo_pl.rewards.answers.signs import both_signs
+from stapo_pl.rewards.base import Reward
 
 # Longer answers are no answers, and take math-verify minutes.
 _MAX_CHARACTERS = 2000
@@ -75,7 +75,7 @@ def _same(given: str, answer: str) -> bool:
 
 
 def _equal(extracted: str, answer: str) -> bool:
-    from stapo_pl.rewards.equality import equal
+    from stapo_pl.rewards.answers.equality import equal
 
     return any(
         _tried(lambda pair=pair: equal(*pair), False)

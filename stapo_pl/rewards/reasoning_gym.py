@@ -2,9 +2,9 @@ r"""The score that a task of reasoning-gym gives to the last `\boxed{...}`."""
 
 from __future__ import annotations
 
-from stapo_pl.problems import Problem
-from stapo_pl.rewards.base import Response, Reward, Score
-from stapo_pl.rewards.boxed import last_boxed
+from stapo_pl.core.types import Problem, Response, Score
+from stapo_pl.rewards.answers.boxed import last_boxed
+from stapo_pl.rewards.base import Reward
 
 
 class ReasoningGymScore(Reward):

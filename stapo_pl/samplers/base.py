@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from stapo_pl.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Request
 
 
 @dataclass

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from stapo_pl.errors import TrainingError
-from stapo_pl.world import World
+from stapo_pl.core.errors import TrainingError
+from stapo_pl.core.world import World
 
 
 @contextmanager

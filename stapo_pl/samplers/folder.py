@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
 
 
 def config_folder(config: PreTrainedConfig, cache: Path) -> Path:

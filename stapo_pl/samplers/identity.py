@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stapo_pl.errors import TrainingError
+from stapo_pl.core.errors import TrainingError
 
 # Numbers that are looked at together, so that no second copy of an embedding is made.
 _BLOCK = 2**24

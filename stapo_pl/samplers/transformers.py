@@ -17,12 +17,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.seeding import preserved_random_states
+from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
-from stapo_pl.seeding import preserved_random_states
-from stapo_pl.types import Completion, Decoding, Request
 
 # Of a token that is drawn, for each word of the vocabulary: logits and three more in fp32,
 # probabilities and their sums in fp64.

@@ -15,7 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from stapo_pl.errors import ConfigError, TrainingError
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.seeding import preserved_random_states
+from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.world import World
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.containment import (
     clear_death,
@@ -27,9 +30,6 @@ from stapo_pl.samplers.containment import (
 from stapo_pl.samplers.folder import config_folder
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import EngineMemory, cache_bytes, share_of_room, weight_bytes
-from stapo_pl.seeding import preserved_random_states
-from stapo_pl.types import Completion, Decoding, Request
-from stapo_pl.world import World
 
 # The versions that the tests run against.
 _TESTED = "0.32."

@@ -1,6 +1,6 @@
 """One file a task: its problems, and the reward that judges them."""
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.tasks.arithmetic import Arithmetic
 from stapo_pl.tasks.base import Task
 from stapo_pl.tasks.benchmark import Benchmark

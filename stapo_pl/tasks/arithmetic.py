@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem, ProblemSet
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Problem, ProblemSet
 from stapo_pl.rewards import Exact, Reward
 from stapo_pl.tasks.base import Task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from stapo_pl.problems import ProblemSet
+from stapo_pl.core.types import ProblemSet
 from stapo_pl.rewards.base import Reward
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.tasks.base import Task
 
 

@@ -9,14 +9,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem, ProblemSet
-from stapo_pl.progress import progress_bar
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.progress import progress_bar
+from stapo_pl.core.types import Problem, ProblemSet
+from stapo_pl.core.world import World
 from stapo_pl.rewards import Math, Reward
 from stapo_pl.tasks.base import Task
 from stapo_pl.tasks.rows import LastAssistant, MissingColumn, RowReader, value_at
 from stapo_pl.tasks.tables import BadRow, Table, find_tables
-from stapo_pl.world import World
 
 # Seconds from which reading shows its progress.
 _LONG = 3.0

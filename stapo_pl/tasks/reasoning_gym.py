@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from stapo_pl.errors import ConfigError
-from stapo_pl.problems import Problem, ProblemSet
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Problem, ProblemSet
 from stapo_pl.rewards import ReasoningGymScore, Reward
-from stapo_pl.seeding import seed_for
 from stapo_pl.tasks.base import Task
 
 # It mixes other tasks, and its answers are judged by none of them; `names` mixes as well.

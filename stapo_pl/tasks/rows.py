@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from stapo_pl.problems import Problem
+from stapo_pl.core.types import Problem
 from stapo_pl.tasks.tables import BadRow, parse_json
 
 _VERL_COLUMNS = ("prompt", "reward_model")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stapo_pl.errors import ConfigError
+from stapo_pl.core.errors import ConfigError
 
 Rows = Iterator[tuple[int, Any]]
 _SUFFIXES = (".parquet", ".jsonl", ".json")

@@ -1,0 +1,362 @@
+"""The command line: Lightning's own, with a run folder, resuming and errors of one line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import transformers
+import yaml
+from jsonargparse import ActionConfigFile
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf.errors import OmegaConfBaseException
+from torch.utils.tensorboard.summary import hparams
+
+from stapo_pl.cli.grammar import FIT
+from stapo_pl.cli.naming import flat, run_name, usual
+from stapo_pl.cli.parser import HelpfulParser, Words, refusal
+from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
+from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
+from stapo_pl.core.seeding import check_seed
+from stapo_pl.memory.planning import is_sharded, plan_run, planned_ranks
+from stapo_pl.policy.precision import compute_dtype
+from stapo_pl.training.callbacks.sampler import SamplerCallback
+from stapo_pl.training.checkpoint_io import step_reached
+from stapo_pl.training.datamodule import RolloutDataModule
+from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.runs import (
+    Run,
+    check_writable,
+    checkpoint_of_restarted_job,
+    last_checkpoint,
+    next_run_folder,
+    remove_run_folder,
+    take_over,
+    why_not_written,
+)
+from stapo_pl.training.signals import end_on_sigterm, requeue
+from stapo_pl.training.strategy import check_strategy
+from stapo_pl.training.trainer import RolloutTrainer
+
+# Curves that TensorBoard shows beside hyperparameters.
+_FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
+# Of flags that Lightning leaves without any.
+_WORDS = {
+    "trainer.accelerator": "What computes: auto, cpu or gpu.",
+    "trainer.strategy": "How ranks share the work: auto, or trainer=ddp, trainer=fsdp.",
+}
+# Lightning's `true` would be a seed of its own choosing.
+KINDS = {"seed_everything": int}
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too.
+
+    config.yaml is written when training begins: a resumed run that is refused leaves the run's own
+    in its place, by which checkpoints are exported.
+    """
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            self._log_settings(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().setup(trainer, pl_module, "fit")
+
+    def _log_settings(self, trainer: L.Trainer) -> None:
+        text = self.parser.dump(self.config, skip_none=False)
+        values = flat(yaml.safe_load(text))
+        plain = {
+            key: value if isinstance(value, int | float | str) else json.dumps(value, default=str)
+            for key, value in values.items()
+        }
+        for logger in trainer.loggers:
+            logger.log_hyperparams(plain)
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text("config", f"```yaml\n{text}\n```")
+                # Lightning shows hyperparameters only beside a figure that it is given at once.
+                for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
+                    logger.experiment._get_file_writer().add_summary(summary)
+
+
+class StapoCLI(LightningCLI):
+    """Builds module, data and trainer from configs/fit.yaml and the command line."""
+
+    def __init__(self, args: list[str], config_dir: Path) -> None:
+        self.config_dir = config_dir
+        self.folder: Path | None = None
+        self.new_folder: Path | None = None
+        try:
+            super().__init__(
+                PolicyModule,
+                RolloutDataModule,
+                args=args,
+                run=False,
+                trainer_class=RolloutTrainer,
+                save_config_callback=_SaveConfig,
+                save_config_kwargs={"overwrite": True},
+                auto_configure_optimizers=False,
+                seed_everything_default=0,
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "default_config_files": [str(config_dir / "fit.yaml")],
+                    "allow_abbrev": False,
+                    "description": "Trains a policy with verifiable rewards.",
+                },
+            )
+        except BaseException:
+            self.leave_nothing()
+            raise
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        kwargs.pop("dump_header", None)
+        parser = HelpfulParser(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file to read.")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="To resume from, or `last`."
+        )
+        parser.add_argument(
+            "--plan", action="store_true", help="Print what a run takes of memory, and exit."
+        )
+        parser.add_argument("--run", type=Run, default=Run())
+        parser.add_lightning_class_args(SamplerCallback, "sampler")
+        for action in parser._actions:
+            action.help = action.help or _WORDS.get(action.dest)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+        # Lightning's own warns whenever sys.argv and args are both there.
+        words = Words(parser, FIT, self.config_dir, KINDS)
+        words.check(args)
+        self.config = parser.parse_args(args)
+        self.usual, self.given = parser.parse_args(usual(args)), words.given
+        check_seed(self.config.seed_everything)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuses what would fail late, and settles the run's folder and checkpoint."""
+        run, data, trainer = self.config.run, self.config.data, self.config.trainer
+        check_trainer(trainer)
+        if self.config.plan:
+            # Where nothing is said, the plan is for GPUs: they need one before they are there.
+            device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
+            print(plan_run(self.config, device, planned_ranks(trainer)).describe())
+            sys.exit(0)
+        objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
+        task = run.task or data.task.class_path.rpartition(".")[2]
+        name = run.name or run_name(
+            objective, task, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
+        )
+        self.ckpt_path = self._find_checkpoint(Path(run.logs) / name)
+        self.first_step = None if self.ckpt_path is None else self._check_checkpoint()
+        check_writable(Path(run.logs))
+        if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
+            self.folder = self.ckpt_path.parents[1]
+            take_over(self.folder)
+        else:
+            self.folder = self.new_folder = next_run_folder(Path(run.logs) / name)
+        self.found = {*self.folder.glob("*")}
+
+    def _find_checkpoint(self, root: Path) -> Path | None:
+        """What the run goes on from; None if it starts."""
+        given = self.config.ckpt_path
+        if restarted := checkpoint_of_restarted_job(root.parent):
+            return restarted.absolute()
+        if given == "last":
+            return last_checkpoint(root).absolute()
+        if given is not None and not Path(given).exists():
+            raise ConfigError(f"ckpt_path={given}: no such checkpoint")
+        return given and Path(given).absolute()
+
+    def _check_checkpoint(self) -> int:
+        """Refuses what the run cannot go on from, and says what changed; returns the step."""
+        check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer))
+        step, run = step_reached(self.ckpt_path), self.ckpt_path.parents[1]
+        if not (run / "config.yaml").is_file():
+            changed = "there is no config.yaml beside it, so it is not known what changed since"
+        else:
+            settings = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+            changes = changes_since(run, settings)
+            if self.config.ckpt_path == "last":
+                check_same_run(run, changes)
+            changed = describe_changes(changes)
+        if rank_zero_only.rank == 0:
+            print(f"goes on     from step {step}, {self.ckpt_path}; {changed}")
+        return step
+
+    def fit(self) -> None:
+        """Trains; a run that fails before training begins leaves no folder."""
+        try:
+            with _ending_all_ranks(self.trainer):
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path)
+        except BaseException:
+            if self.trainer.train_dataloader is None:
+                self.leave_nothing()
+            raise
+        if self.trainer.requeue_is_due and self.trainer.is_global_zero:
+            requeue()
+
+    def leave_nothing(self) -> None:
+        """Removes what this start made, the run's folder or files in it.
+
+        A file of curves from a start that failed would hide those of the steps that it was to make.
+        """
+        if rank_zero_only.rank != 0 or self.folder is None:
+            return
+        if self.new_folder is not None:
+            remove_run_folder(self.new_folder)
+        else:
+            for path in {*self.folder.glob("events*")} - self.found:
+                path.unlink()
+
+    def print_plan(self) -> None:
+        """Prints what the run will take of memory; a model that cannot be planned may still run."""
+        device, first = self.trainer.strategy.root_device, self.trainer.is_global_zero
+        if not first and device.type != "cuda":
+            return  # only on a GPU an engine takes what is left
+        try:
+            plan = plan_run(self.config, device, self.trainer.world_size)
+        except ConfigError as error:
+            if first:
+                print(error)
+            return
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, SamplerCallback):
+                callback.room = plan.room
+        if first:
+            print(f"\n{plan.describe()}\n", flush=True)
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if reason := refusal(error):
+                raise ConfigError(reason) from error
+            raise
+        self.datamodule.takes_other_data = self.config.ckpt_path not in (None, "last")
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        if self.config.trainer.logger in (None, True):
+            kwargs["logger"] = TensorBoardLogger(
+                self.folder.parent.parent,
+                self.folder.parent.name,
+                self.folder.name,
+                default_hp_metric=False,
+                purge_step=self.first_step,  # steps made again are not to stand there twice
+            )
+        try:
+            return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuses trainer settings that would cut rollouts, lose updates or fail late.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    check_strategy(trainer.strategy)
+    dtype = compute_dtype(trainer.precision, on_gpu=False)
+    if is_sharded(trainer) and dtype == torch.float64:
+        raise ConfigError(
+            f"trainer.precision={trainer.precision}: sharded weights are fp32; use auto, 32-true "
+            "or bf16-mixed"
+        )
+    if trainer.max_steps not in (-1, None):
+        raise ConfigError(
+            f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "
+            "rollout: set trainer.max_epochs, the number of rollouts"
+        )
+    for name, harmless in (
+        ("limit_train_batches", (None, 1.0)),
+        ("overfit_batches", (0.0,)),
+        ("fast_dev_run", (False,)),
+    ):
+        value = trainer[name]
+        # 1 is one batch, 1.0 is all of them.
+        if value not in harmless or type(value) is int:
+            raise ConfigError(
+                f"trainer.{name}={value} is not supported, it would cut rollouts: "
+                "set data.prompts_per_rollout and trainer.max_epochs"
+            )
+    for name in ("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"):
+        if not trainer[name] or trainer[name] < 1:
+            raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
+    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
+        raise ConfigError(
+            f"trainer.gradient_clip_val must not be negative, got {trainer.gradient_clip_val}"
+        )
+    if trainer.accelerator == "mps":
+        raise ConfigError("trainer.accelerator=mps has no float64, which is needed; use cpu")
+    if trainer.accelerator == "auto" and torch.backends.mps.is_available():
+        trainer.accelerator = "cpu"
+
+
+def _quiet() -> None:
+    """Keeps the console for what concerns the run."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    # vLLM's scan of all modules touches deprecated names.
+    warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # The schedule goes on by right where the first step is skipped.
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+    transformers.utils.logging.disable_progress_bar()
+    # As dropout is to be off, see PolicyModule.
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
+    # Lightning advertises a logger of its own at every start.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
+
+
+@contextmanager
+def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
+    """Where the first rank raises, ends those it started, which may wait for it in a collective.
+
+    Lightning does so where another rank ends, and then ends the first one as well.
+    """
+    try:
+        yield
+    except BaseException:
+        if (launcher := trainer.strategy.launcher) is not None:
+            launcher.kill(signal.SIGKILL)
+            launcher.procs.clear()  # or Lightning would kill this process before it says why
+        raise
+
+
+def main(args: list[str], config_dir: Path) -> None:
+    """Trains; see configs/fit.yaml for what can be set."""
+    _quiet()
+    end_on_sigterm()
+    try:
+        cli = StapoCLI(args, config_dir)
+        cli.print_plan()
+        cli.fit()
+    except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except Terminated:
+        sys.exit(128 + signal.SIGTERM)
+    except TrainingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if (reason := why_not_written(error, cli.folder)) is None:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,178 @@
+"""What a run will take of each rank's memory: what is held, phase by phase, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from stapo_pl.memory.footprint import measure_passes, measure_step
+from stapo_pl.policy.attention import takes_groups
+from stapo_pl.policy.model import Policy
+from stapo_pl.samplers.base import Room, SamplerShare
+
+_GIB = 2**30
+
+
+@dataclass
+class Line:
+    """Bytes of one thing in the three phases of a run; each phase ends where the next begins."""
+
+    name: str
+    note: str = ""
+    rollout: int = 0
+    passes: int = 0
+    step: int = 0
+
+
+@dataclass
+class MemoryPlan:
+    """What each rank holds."""
+
+    title: str
+    lines: list[Line]
+    room: Room
+    """What there is for the sampler."""
+
+    def __getitem__(self, name: str) -> Line:
+        return next(line for line in self.lines if line.name == name)
+
+    @property
+    def total(self) -> Line:
+        total = Line("total")
+        for phase in ("rollout", "passes", "step"):
+            setattr(total, phase, sum(getattr(line, phase) for line in self.lines))
+        return total
+
+    @property
+    def peak(self) -> int:
+        return max(self.total.rollout, self.total.passes, self.total.step)
+
+    def describe(self) -> str:
+        rows = [self.title, f"{'GiB':<12}{'rollout':>9}{'passes':>9}{'step':>9}"]
+        for line in [*self.lines, self.total]:
+            sizes = (line.rollout, line.passes, line.step)
+            figures = "".join(f"{_gib(size) if size else '':>9}" for size in sizes)
+            rows.append(f"{line.name:<12}{figures}  {line.note}".rstrip())
+        return "\n".join([*rows, self._verdict()])
+
+    def _verdict(self) -> str:
+        if self.room.device is None:
+            return f"peak {_gib(self.peak)} GiB; how much there is of it is not known here"
+        there = f"peak {_gib(self.peak)} of {_gib(self.room.device)} GiB"
+        if self.peak <= self.room.device:
+            return there
+        return (
+            f"{there}: DOES NOT FIT; more devices with trainer=fsdp, more "
+            "trainer.accumulate_grad_batches and model.gradient_checkpointing=true take less"
+        )
+
+
+def plan_memory(
+    config: PreTrainedConfig,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+    share: Callable[[Room], SamplerShare],
+    *,
+    ranks: int,
+    sharded: bool,
+    on_gpu: bool,
+    sequences: int,
+    prompt_tokens: int,
+    response_tokens: int,
+    dtype: torch.dtype = torch.float32,
+    compute_dtype: torch.dtype = torch.float32,
+    prepare: Callable[[Policy], None] = lambda policy: None,
+    needs_reference: bool = False,
+    cpu_offload: bool = False,
+    device_bytes: int | None = None,
+) -> MemoryPlan:
+    """Adds up what each rank holds while it samples, in the passes and in the optimizer's step.
+
+    Args:
+        share: what the sampler takes, given what there is for it.
+        sharded: whether ranks share weights, gradients and optimizer state, as with FSDP.
+        sequences: of the largest micro-batch, all of them as long as they can be.
+        dtype: of the weights.
+        compute_dtype: of the passes.
+        prepare: what is done to the policy before it is trained.
+        needs_reference: whether there is a reference policy; taken to be as large as the policy.
+        cpu_offload: whether what is sharded rests in the host's memory instead.
+        device_bytes: memory of a rank's device.
+    """
+    with torch.device("meta"):
+        policy = Policy(AutoModelForCausalLM.from_config(config, dtype=dtype))
+        prepare(policy)
+    shards = ranks if sharded else 1
+    count, trained = _count(policy)
+    weights = _part(count * dtype.itemsize, shards)
+    # DDP sums gradients in buckets, which are a second copy.
+    gradients = _part(trained * dtype.itemsize, shards) * (2 if ranks > shards else 1)
+    step = measure_step(policy.parameters(), optimizer, on_gpu and not cpu_offload)
+    state, stepping = _part(step.state, shards), _part(step.peak, shards)
+    passes = measure_passes(
+        config,
+        sequences=sequences,
+        prompt_tokens=prompt_tokens,
+        response_tokens=response_tokens,
+        dtype=compute_dtype if sharded else dtype,
+        autocast=None if sharded or compute_dtype == dtype else compute_dtype,
+        repeat_groups=not takes_groups(on_gpu, compute_dtype),
+        prepare=prepare,
+        sharded=sharded,
+    )
+    part = f"1/{shards} of " if shards > 1 else ""
+    lines = [
+        Line("weights", f"{part}{count:,} in {_name(dtype)}", weights, weights, weights),
+        Line("optimizer", "state; in the step, what it computes too", state, state, stepping),
+        Line("gradients", "and DDP's copy" if ranks > shards else "", 0, gradients, gradients),
+    ]
+    if needs_reference:
+        lines.append(Line("reference", "", weights, weights, weights))
+    if cpu_offload and on_gpu:
+        lines = [Line(line.name, f"{_gib(line.step)} GiB on the host") for line in lines]
+    working = {"head chunk": passes.head, "layer": passes.layers}
+    if sharded:
+        layers = [_count(layer) for layer in policy.decoder_layers]
+        layer, trained_layer = map(max, zip(*layers, strict=True))
+        root, trained_root = count - sum(n for n, _ in layers), trained - sum(n for _, n in layers)
+        # The root, embedding and head, stays whole through both passes. Of the layers there are
+        # two, as the next is fetched ahead; gradients of one, and again in fp32 to be summed.
+        gathered = (root + 2 * layer + trained_layer) * compute_dtype.itemsize + 4 * trained_layer
+        lines.append(Line("gathered", "embedding, head, two layers", 0, gathered))
+        working["embedding's gradient"] = passes.left + 4 * trained_root
+    beyond = {name: size - passes.kept for name, size in working.items() if size > passes.kept}
+    at_work = ", ".join(f"{name} {_gib(size)}" for name, size in beyond.items())
+    batch = f"{sequences} x {prompt_tokens + response_tokens} tokens"
+    again = ", checkpointed" if policy.checkpoints_gradients else ""
+    lines += [
+        Line("activations", f"{batch} in {_name(compute_dtype)}{again}", 0, passes.kept),
+        Line("working set", f"largest of: {at_work}", 0, max(beyond.values())),
+    ]
+    title = f"memory plan of each of {ranks} {'GPU' if on_gpu else 'CPU'} rank(s)"
+    plan = MemoryPlan(title, lines, Room(device_bytes))
+    plan.room.others, plan.room.others_at_peak = plan.total.rollout, plan.peak
+    sampler = share(plan.room)
+    lines.append(Line("sampler", sampler.note, sampler.awake, sampler.asleep, sampler.asleep))
+    return plan
+
+
+def _count(module: nn.Module) -> tuple[int, int]:
+    """Parameters, and how many of them are trained."""
+    parameters = list(module.parameters())
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+
+
+def _part(size: int, shards: int) -> int:
+    return -(-size // shards)
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.3g}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,162 @@
+"""Low-rank adapters: a small share of parameters is trained, the base is frozen (2106.09685)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.policy.model import Policy, is_adapter
+
+
+@dataclass
+class LoRA:
+    """Adapters on linear layers, by peft.
+
+    Args:
+        rank: of the update of a weight.
+        alpha: the update is scaled by alpha / rank.
+        dropout: share of an adapter's inputs that is dropped in training.
+        target_modules: names of the layers that get one, not the embedding nor the head; or a
+            regular expression of whole names; `all-linear` is all others.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+    def __post_init__(self) -> None:
+        if not self.target_modules:
+            raise ConfigError("model.lora.target_modules is empty: no layer would have an adapter")
+        if self.rank < 1 or not self.alpha > 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "model.lora needs rank >= 1, alpha > 0 and 0 <= dropout < 1, got "
+                f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}"
+            )
+
+    def add_to(self, policy: Policy) -> None:
+        """Freezes the policy and puts adapters into it that change nothing yet.
+
+        The policy's `state_dict` is then that of the adapters alone.
+
+        Raises:
+            ConfigError: peft is not installed, a name is of no layer, or of the embedding or the
+                head.
+        """
+        try:
+            from peft import LoraConfig  # heavy, and only needed here
+        except ImportError as error:
+            raise ConfigError('model.lora needs peft: pip install -e ".[lora]"') from error
+        self._check_names(policy)
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self.target_modules,
+        )
+        try:
+            policy.model.add_adapter(config)
+        except ValueError as error:
+            raise ConfigError(
+                f"model.lora.target_modules={self.target_modules}: {error}"
+            ) from error
+        ends = (policy.model.get_input_embeddings(), policy.model.get_output_embeddings())
+        if any(hasattr(module, "get_delta_weight") for module in ends):
+            raise ConfigError(
+                f"model.lora.target_modules={self.target_modules}: the embedding and the head "
+                "cannot have adapters"
+            )
+        policy.register_state_dict_post_hook(_keep_adapters)
+        for name, parameter in policy.model.named_parameters():
+            if is_adapter(name) and not parameter.is_meta:
+                parameter.data.copy_(initial_adapter(name, parameter.shape))
+
+    def _check_names(self, policy: Policy) -> None:
+        """peft passes over names of no layer, as long as one of the others is of some."""
+        weights = [(n, getattr(m, "weight", None)) for n, m in policy.model.named_modules()]
+        layers = [name for name, weight in weights if weight is not None and weight.ndim == 2]
+        setting, targets = f"model.lora.target_modules={self.target_modules}", self.target_modules
+        if isinstance(targets, str):
+            if targets.lower() == "all-linear":
+                return
+            try:
+                found = any(re.fullmatch(targets, layer) for layer in layers)
+            except re.error as error:
+                raise ConfigError(f"{setting}: no regular expression, {error}") from error
+            unknown = [] if found else [targets]
+            expected = f"a list of names, or a regular expression of whole ones like {layers[-1]}"
+        else:
+            unknown = [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]
+            expected = "the last part of a name is enough"
+        if unknown:
+            known = list(dict.fromkeys(layer.rpartition(".")[2] for layer in layers))
+            near = [m for t in unknown for m in difflib.get_close_matches(t, known, n=1)]
+            raise ConfigError(
+                f"{setting}: no layer is called {', '.join(unknown)}"
+                + (f"; did you mean {', '.join(near)}?" if near else f"; there are {known}")
+                + f" ({expected})"
+            )
+
+
+def check_saved(
+    saved: Mapping[str, torch.Size], own: Mapping[str, torch.Size], setting: str = "ckpt_path"
+) -> None:
+    """Compares the parameters of a checkpoint, names and shapes, with those of a policy.
+
+    Args:
+        setting: what chose the checkpoint, for errors.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    ranks = [
+        {shape[0] for name, shape in shapes.items() if ".lora_A." in name}
+        for shapes in (saved, own)
+    ]
+    if saved.keys() == own.keys() and ranks[0] != ranks[1]:
+        was, now = (", ".join(map(str, sorted(found))) for found in ranks)
+        raise ConfigError(
+            f"{setting}: the checkpoint's adapters are of rank {was}, not {now}: go on with "
+            f"model.lora.rank={was}"
+        )
+    if dict(saved) != dict(own):
+        raise ConfigError(
+            f"{setting}: the checkpoint is of another policy, or of other adapters, than "
+            "model.path and model.lora say; what it is of is in the config.yaml of its run"
+        )
+
+
+def initial_adapter(name: str, shape: torch.Size) -> Tensor:
+    """What an adapter's parameter starts with, the same on all ranks: A is uniform, B is 0."""
+    if ".lora_B." in name:
+        return torch.zeros(shape)
+    generator = torch.Generator().manual_seed(seed_for(torch.initial_seed(), "adapter", name))
+    bound = shape[1] ** -0.5
+    uniform = torch.empty(shape, dtype=torch.float32)  # the same numbers in any precision
+    return uniform.uniform_(-bound, bound, generator=generator)
+
+
+@contextmanager
+def adapters_off(policy: Policy) -> Iterator[None]:
+    """Within it the policy is its base."""
+    policy.model.disable_adapters()
+    try:
+        yield
+    finally:
+        policy.model.enable_adapters()
+
+
+def _keep_adapters(module, state_dict, prefix, local_metadata) -> None:
+    for name in [key for key in state_dict if key.startswith(prefix) and not is_adapter(key)]:
+        del state_dict[name]

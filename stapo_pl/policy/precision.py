@@ -1,0 +1,31 @@
+"""What passes compute in, by one setting."""
+
+from __future__ import annotations
+
+import torch
+
+from stapo_pl.core.errors import ConfigError
+
+PRECISIONS = {
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "64-true": torch.float64,
+}
+"""By the names that Lightning has for them."""
+
+
+def compute_dtype(precision: str | int | None, on_gpu: bool) -> torch.dtype:
+    """What passes compute in with this `trainer.precision`.
+
+    Raises:
+        ConfigError: not in what is supported.
+    """
+    name = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}.get(str(precision), precision)
+    if name in ("auto", None):
+        return torch.bfloat16 if on_gpu else torch.float32
+    if name not in PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={precision} is not supported: half-precision weights lose updates "
+            f"as small as those of reinforcement learning; use auto, {', '.join(PRECISIONS)}"
+        )
+    return PRECISIONS[name]

@@ -1,0 +1,98 @@
+"""What is measured: of a rollout, of an optimizer step, of a validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import MaxMetric, MeanMetric, Metric, SumMetric
+
+from stapo_pl.core.world import World
+from stapo_pl.rollout.advantages import mixed_groups
+from stapo_pl.rollout.rollout import Rollout
+
+
+class Means:
+    """Metrics of one optimizer step or validation, gathered over its batches and all ranks.
+
+    Names that end in `_max` are maxima, `loss` is a sum of shares, all others are means over
+    tokens, or over prompts.
+    """
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {}
+
+    def update(self, values: dict[str, Tensor]) -> None:
+        """Adds values, one a token or prompt, or a share of the loss; all ranks add the same."""
+        for name, value in values.items():
+            if name not in self.metrics:
+                kind = MaxMetric if name.endswith("_max") else MeanMetric
+                kind = SumMetric if name == "loss" else kind
+                self.metrics[name] = kind(nan_strategy="disable").to(value.device)
+            metric, value = self.metrics[name], value.detach().float()
+            if isinstance(metric, MaxMetric) and not value.numel():
+                value = value.new_tensor(-torch.inf)
+            # Without a value there is nothing to add, but a collective to take part in. (A weight
+            # of 0 would not do: where NaNs are not looked for, torchmetrics takes it for 1.)
+            metric.update(value)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Values, the same on all ranks; starts the next step or validation."""
+        updated = {name: metric for name, metric in self.metrics.items() if metric.update_called}
+        values = {name: metric.compute() for name, metric in updated.items()}
+        self.reset()
+        return values
+
+    def reset(self) -> None:
+        for metric in self.metrics.values():
+            metric.reset()
+
+
+def rollout_metrics(
+    rollout: Rollout, components: Sequence[str], world: World, device: torch.device
+) -> dict[str, float]:
+    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled.
+
+    Args:
+        components: names of the parts that the reward is a sum of.
+    """
+    samples = [t for group in rollout.sampled for t in group]
+    lengths = [len(t.completion.token_ids) for t in samples]
+    rewards_PG = torch.tensor([[t.reward for t in group] for group in rollout.sampled])
+    sums = [
+        len(samples),
+        sum(t.reward for t in samples),
+        sum(t.reward**2 for t in samples),
+        sum(t.correct for t in samples),
+        sum(lengths),
+        sum(t.completion.truncated for t in samples),
+        len(rewards_PG),
+        int(mixed_groups(rewards_PG).sum()),
+        *(sum(t.score.outcome == outcome for t in samples) for outcome in ("timeout", "error")),
+        sum(t.score.extracted is None for t in samples),
+        *(sum(t.score.components[name] for t in samples) for name in components),
+    ]
+    sums = world.sum(torch.tensor(sums, dtype=torch.float64, device=device)).tolist()
+    count, reward, square, correct, length, truncated, groups, mixed, *sums = sums
+    timeouts, errors, unparsed, *parts = sums
+    return {
+        "reward/mean": reward / count,
+        "reward/std": max(square / count - (reward / count) ** 2, 0.0) ** 0.5,
+        "reward/accuracy": correct / count,
+        "reward/zero_signal_fraction": 1 - mixed / groups,
+        "reward/timeouts": timeouts,
+        "reward/errors": errors,
+        "reward/unparsed_fraction": unparsed / count,
+        **{
+            f"reward/terms/{name}": part / count
+            for name, part in zip(components, parts, strict=True)
+        },
+        "rollout/samples": count,
+        "rollout/tokens": length,
+        "rollout/length_mean": length / count,
+        "rollout/truncated_fraction": truncated / count,
+        "rollout/rounds": float(rollout.rounds),
+        "rollout/discarded_groups": float(rollout.discarded_groups),
+        "rollout/surplus_groups": float(rollout.surplus_groups),
+    }

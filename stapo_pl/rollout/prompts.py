@@ -1,0 +1,248 @@
+"""From a task's problems to the endless stream of prompts of a run."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.seeding import seed_for
+from stapo_pl.core.types import Problem, ProblemSet, Prompt
+
+OnBadRow = Literal["error", "skip"]
+Duplicates = Literal["keep", "drop", "error"]
+PromptFormat = Literal["auto", "chat", "plain"]
+
+# How many an error names: enough to see what is wrong with all of them.
+_SHOWN = 10
+
+
+@dataclass
+class PromptRules:
+    """What becomes a prompt; `RolloutDataModule` says what its fields mean."""
+
+    max_prompt_tokens: int
+    on_bad_row: OnBadRow = "error"
+    duplicates: Duplicates = "keep"
+    prompt_format: PromptFormat = "auto"
+
+
+@dataclass
+class PromptCounts:
+    """What became of the rows of a set."""
+
+    rows: int
+    """All that were read."""
+    prompts: int = 0
+    """Those that are asked."""
+    filtered: int = 0
+    """Left out by the task on purpose."""
+    bad: int = 0
+    """Not readable as problems."""
+    too_long: int = 0
+    duplicates: int = 0
+    """Those that ask what an earlier one asks, kept or not."""
+    conflicting: int = 0
+    """Duplicates whose answer is another than the first one's."""
+    solutions: int = 0
+    """Prompts of rows that ended with a message of the assistant, which is not asked."""
+
+    def describe(self, rules: PromptRules) -> str:
+        """The counts that are not 0, for people."""
+        duplicates = self.duplicates and (
+            f"{self.duplicates} duplicates ({self.conflicting} with another answer)"
+        )
+        is_dropped = rules.duplicates == "drop"
+        dropped = [
+            self.filtered and f"{self.filtered} filtered",
+            is_dropped and duplicates,
+            self.bad and f"{self.bad} bad rows",
+            self.too_long
+            and f"{self.too_long} longer than data.max_prompt_tokens={rules.max_prompt_tokens}",
+        ]
+        parts = [f"{self.prompts} prompts" + f" of {self.rows} rows" * (self.rows > self.prompts)]
+        if any(dropped):
+            parts.append(f"dropped: {', '.join(filter(None, dropped))}")
+        if duplicates and not is_dropped:
+            parts.append(f"kept: {duplicates}")
+        if self.solutions:
+            parts.append(
+                f"{self.solutions} without the assistant's message at their end "
+                "(task.last_assistant=drop)"
+            )
+        return "; ".join(parts)
+
+
+def make_prompts(
+    problem_set: ProblemSet, tokenizer: PreTrainedTokenizerBase, rules: PromptRules, name: str
+) -> tuple[list[Prompt], PromptCounts]:
+    """Prompts of the problems that the rules keep, numbered by their place, and what was dropped.
+
+    Args:
+        name: of the set, for errors.
+
+    Raises:
+        ConfigError: a bad row or a duplicate that the rules refuse, a format that the tokenizer
+            has not, or no prompt is left.
+    """
+    is_chat = uses_chat(tokenizer, rules.prompt_format)
+    counts = PromptCounts(
+        rows=len(problem_set.problems) + len(problem_set.bad_rows) + problem_set.filtered,
+        filtered=problem_set.filtered,
+    )
+    for number, problem in enumerate(problem_set.problems, 1):
+        problem.place = problem.place or f"{name} problem {number}"
+    problems = _without_duplicates(problem_set.problems, rules.duplicates, counts, name)
+    bad, too_long, longest = list(problem_set.bad_rows), [], 0
+    prompts, rendered = list[Prompt](), dict[tuple, list[int]]()
+    for problem in problems:
+        try:
+            if problem.key not in rendered:
+                rendered[problem.key] = render(problem, tokenizer, is_chat)
+        except TemplateRefusal as refusal:
+            bad.append(f"{problem.place}: the chat template refuses it ({refusal})")
+            continue
+        ids = rendered[problem.key]
+        if not ids:
+            bad.append(f"{problem.place}: the prompt is empty")
+        elif len(ids) > rules.max_prompt_tokens:
+            longest = max(longest, len(ids))
+            too_long.append(f"{problem.place}: a prompt of {len(ids)} tokens")
+        else:
+            prompts.append(Prompt(ids, problem, len(prompts)))
+    counts.solutions = sum(prompt.problem.solution_dropped for prompt in prompts)
+    counts.prompts, counts.bad, counts.too_long = len(prompts), len(bad), len(too_long)
+    if (bad or too_long) and rules.on_bad_row == "error":
+        way_out = "set data.on_bad_row=skip to go without them"
+        if too_long:
+            way_out += (
+                f"; {len(too_long)} are longer than data.max_prompt_tokens="
+                f"{rules.max_prompt_tokens}, the longest has {longest} tokens"
+            )
+        raise ConfigError(
+            f"{len(bad) + len(too_long)} of {counts.rows} {name} rows cannot be used: "
+            f"{_first([*bad, *too_long])}; {way_out}"
+        )
+    if not prompts:
+        reasons = [*bad, *too_long] or (["the task gave no rows"] if counts.rows == 0 else [])
+        why = f": {_first(reasons)}" if reasons else ""
+        raise ConfigError(f"the task has no {name} prompt left: {counts.describe(rules)}{why}")
+    return prompts, counts
+
+
+def check_embedded(
+    prompts: Iterable[Sequence[int]], tokenizer: PreTrainedTokenizerBase, vocabulary: int, name: str
+) -> None:
+    """Checks that the model has an embedding of each token of the prompts.
+
+    Args:
+        prompts: token ids.
+        vocabulary: number of tokens that the model knows.
+        name: of the prompts, for errors.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    unknown = sorted({token for ids in prompts for token in ids if token >= vocabulary})
+    if unknown:
+        named = [f"{tokenizer.convert_ids_to_tokens(token)} ({token})" for token in unknown]
+        raise ConfigError(
+            f"model.path: the {name} prompts have tokens that the model has no embedding for, its "
+            f"vocab_size is {vocabulary}: {_first(named)}; give the model these embeddings "
+            "(resize_token_embeddings), or a tokenizer and chat template without such tokens"
+        )
+
+
+def fingerprint(prompts: Iterable[Prompt]) -> int:
+    """A checksum of what is asked, the answers, and their order."""
+    checksum = 0
+    for prompt in prompts:
+        content = repr((prompt.token_ids, prompt.problem.answer))
+        checksum = zlib.crc32(content.encode(), checksum)
+    return checksum
+
+
+class TemplateRefusal(ValueError):
+    """Why a chat template makes no prompt of a conversation."""
+
+
+def uses_chat(tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat) -> bool:
+    """Whether prompts go through the tokenizer's chat template.
+
+    Raises:
+        ConfigError: they have to, and it has none.
+    """
+    has_template = tokenizer.chat_template is not None
+    if prompt_format == "chat" and not has_template:
+        raise ConfigError(
+            "data.prompt_format=chat: the tokenizer has no chat template; use plain, or auto"
+        )
+    return has_template and prompt_format != "plain"
+
+
+def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, is_chat: bool) -> list[int]:
+    """Token ids of a prompt, by the tokenizer's chat template or as plain text.
+
+    Raises:
+        TemplateRefusal: the template fails.
+    """
+    if is_chat:
+        try:
+            text = tokenizer.apply_chat_template(
+                problem.messages, tokenize=False, add_generation_prompt=True
+            )
+        except TemplateError as error:  # it may ask for some roles only
+            raise TemplateRefusal(error) from error
+        except Exception as error:  # it is code of the model's maker, run on the user's row
+            raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
+    else:
+        text = "\n\n".join(message["content"] for message in problem.messages)
+    return tokenizer.encode(text, add_special_tokens=not is_chat)
+
+
+def _without_duplicates(
+    problems: Sequence[Problem], rule: Duplicates, counts: PromptCounts, name: str
+) -> Sequence[Problem]:
+    """The problems that stay. Counts before anything is tokenized: there may be millions."""
+    first: dict[tuple, Problem] = {}
+    repeated = []
+    for problem in problems:
+        original = first.setdefault(problem.key, problem)
+        if original is not problem:
+            repeated.append((problem, original))
+    counts.duplicates = len(repeated)
+    counts.conflicting = sum(problem.answer != original.answer for problem, original in repeated)
+    if repeated and rule == "error":
+        places = [f"{problem.place}: asked in {original.place}" for problem, original in repeated]
+        raise ConfigError(
+            f"{len(repeated)} of {counts.rows} {name} rows are duplicates, {counts.conflicting} of "
+            f"them with another answer: {_first(places)}; set data.duplicates=drop or keep"
+        )
+    return list(first.values()) if rule == "drop" else problems
+
+
+def _first(reasons: Sequence[str]) -> str:
+    more = len(reasons) - _SHOWN
+    return "; ".join(reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+class PromptStream:
+    """All prompts, shuffled anew in every pass; the seed alone decides which stands where."""
+
+    def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
+        self.prompts, self.seed = prompts, seed
+        self._pass, self._order = -1, list[int]()
+
+    def __getitem__(self, position: int) -> Prompt:
+        number, place = divmod(position, len(self.prompts))
+        if number != self._pass:
+            self._pass, self._order = number, list(range(len(self.prompts)))
+            random.Random(seed_for(self.seed, "order", number)).shuffle(self._order)
+        prompt = self.prompts[self._order[place]]
+        return Prompt(prompt.token_ids, prompt.problem, position)

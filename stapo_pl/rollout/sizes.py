@@ -1,0 +1,107 @@
+"""How a rollout is cut: the arithmetic that users of every framework get wrong once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from stapo_pl.core.errors import ConfigError
+
+
+@dataclass
+class BatchSizes:
+    """Sizes in prompts, over all ranks.
+
+    Raises:
+        ConfigError: a size below 1, a group of one, or mini-batches that do not fill the rollout.
+    """
+
+    prompts_per_rollout: int
+    group_size: int
+    prompts_per_mini_batch: int
+    epochs_per_rollout: int
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ConfigError(
+                    f"data.{field.name} must be at least 1, got {getattr(self, field.name)}"
+                )
+        if self.group_size < 2:
+            raise ConfigError(
+                f"data.group_size must be at least 2, got {self.group_size}: "
+                "a group-relative advantage compares the responses to one prompt"
+            )
+        if self.prompts_per_rollout % self.prompts_per_mini_batch:
+            raise ConfigError(
+                f"data.prompts_per_mini_batch={self.prompts_per_mini_batch} does not divide "
+                f"data.prompts_per_rollout={self.prompts_per_rollout}"
+            )
+
+    @property
+    def mini_batches(self) -> int:
+        return self.prompts_per_rollout // self.prompts_per_mini_batch
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """K, the optimizer steps of a rollout."""
+        return self.epochs_per_rollout * self.mini_batches
+
+    def check_ranks(self, ranks: int, micro_batches: int) -> None:
+        """Checks against the run's ranks and the micro-batches of a mini-batch on each of them.
+
+        Raises:
+            ConfigError: a mini-batch cannot be dealt out evenly.
+        """
+        if self.prompts_per_mini_batch % ranks:
+            raise ConfigError(
+                f"data.prompts_per_mini_batch={self.prompts_per_mini_batch} does not divide among "
+                f"{ranks} ranks"
+            )
+        samples = self.prompts_per_mini_batch * self.group_size // ranks
+        if micro_batches < 1:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches must be at least 1, got {micro_batches}"
+            )
+        if micro_batches > samples:
+            raise ConfigError(
+                f"trainer.accumulate_grad_batches={micro_batches} cuts the {samples} samples of a "
+                "mini-batch on a rank into more micro-batches than there are samples"
+            )
+
+    def check_validation(self, interval: int | float, micro_batches: int) -> None:
+        """Checks that no validation comes between the micro-batches of a mini-batch.
+
+        Args:
+            interval: Lightning's `val_check_interval`: micro-batches, or a part of the rollout.
+            micro_batches: of a mini-batch, on each rank.
+
+        Raises:
+            ConfigError: one would.
+        """
+        total = self.steps_per_rollout * micro_batches
+        is_number = isinstance(interval, (int, float))
+        every = max(1, int(total * interval)) if isinstance(interval, float) else interval
+        if not is_number or every < 1 or every > total or every % micro_batches:
+            raise ConfigError(
+                f"trainer.val_check_interval={interval} would validate while the gradient of a "
+                f"mini-batch is half made: give a multiple of {micro_batches} "
+                f"(trainer.accumulate_grad_batches) up to {total}, the micro-batches of a rollout"
+            )
+
+    def describe(self, ranks: int, micro_batches: int, rollouts: int) -> str:
+        """The resolved arithmetic of a run, for people."""
+        samples = self.prompts_per_rollout * self.group_size
+        per_step = self.prompts_per_mini_batch * self.group_size
+        return "\n".join(
+            [
+                f"rollout     {self.prompts_per_rollout} prompts x {self.group_size} responses = "
+                f"{samples} samples, {samples // ranks} on each of {ranks} rank(s)",
+                f"updates     {self.mini_batches} mini-batches of {self.prompts_per_mini_batch} "
+                f"prompts ({per_step} samples) x {self.epochs_per_rollout} epoch(s) = "
+                f"{self.steps_per_rollout} optimizer steps",
+                f"micro       {micro_batches} micro-batch(es) a mini-batch and rank, of about "
+                f"{per_step / ranks / micro_batches:g} samples",
+                f"run         {rollouts} rollouts = {rollouts * self.steps_per_rollout} "
+                "optimizer steps",
+            ]
+        )

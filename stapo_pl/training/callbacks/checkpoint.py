@@ -1,0 +1,56 @@
+"""When a run is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from stapo_pl.core.world import World
+from stapo_pl.training.shared_folder import check_shared
+
+
+class RolloutCheckpoint(ModelCheckpoint):
+    """Saves at the end of every n-th rollout and of the last one, whatever ends the run.
+
+    Args:
+        every_n_rollouts: rollouts between checkpoints.
+        keep: how many of the newest ones to keep; -1 keeps all.
+    """
+
+    def __init__(self, every_n_rollouts: int = 5, keep: int = 1) -> None:
+        super().__init__(
+            filename="rollout-{epoch:05d}",
+            auto_insert_metric_name=False,
+            every_n_epochs=every_n_rollouts,
+            save_on_train_epoch_end=True,
+            save_top_k=keep,
+            **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
+        )
+        self.every_n_rollouts = every_n_rollouts
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        # Lightning never deletes what a run was resumed from, so each resume would leave one more.
+        trainer.ckpt_path = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if trainer.num_nodes > 1:
+            check_shared(Path(self.dirpath), World(), trainer.strategy.root_device)
+
+    @property
+    def state_key(self) -> str:
+        return type(self).__qualname__  # Lightning's has the interval in it, which may change
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        self._every_n_epochs = 1 if is_last else self.every_n_rollouts
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step:  # it was stopped at the last moment
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates | {"epoch": candidates["epoch"] - 1})

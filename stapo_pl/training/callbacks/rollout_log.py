@@ -1,0 +1,73 @@
+"""What a rollout was like, for TensorBoard: scalars and some completions as text."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from transformers import PreTrainedTokenizerBase
+
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.types import Trajectory
+from stapo_pl.rollout.rollout import Rollout
+
+
+class RolloutLog(L.Callback):
+    """Logs a rollout's scalars when it has been trained on, and a few of its completions.
+
+    Args:
+        completions: how many completions to show, from one group each; 0 shows none.
+        every_n_rollouts: how often to show them.
+
+    Raises:
+        ConfigError: every_n_rollouts below 1.
+    """
+
+    def __init__(self, completions: int = 4, every_n_rollouts: int = 10) -> None:
+        if every_n_rollouts < 1:
+            raise ConfigError(f"every_n_rollouts must be at least 1, got {every_n_rollouts}")
+        self.completions, self.every_n_rollouts = completions, every_n_rollouts
+        self._rollout: Rollout | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        trainer.datamodule.on_rollout = self._remember
+
+    def _remember(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self._end = time.perf_counter()  # what follows the last one may be a validation
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = trainer.datamodule.rollout_metrics
+        seconds = self._end - trainer.datamodule.rollout_start
+        metrics["time/update_s"] = seconds - metrics["time/rollout_s"] - metrics["time/score_s"]
+        metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
+        metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds
+        metrics |= pl_module.sampler_gap
+        pl_module.log_dict(metrics, sync_dist=True)
+        if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
+            shown = [group[0] for group in self._rollout.sampled[: self.completions]]
+            text = "\n\n---\n\n".join(_as_markdown(t, pl_module.tokenizer) for t in shown)
+            for logger in trainer.loggers:
+                if text and hasattr(logger.experiment, "add_text"):
+                    logger.experiment.add_text("completions", text, trainer.global_step - 1)
+
+
+def _as_markdown(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> str:
+    verdict = "right" if trajectory.correct else "wrong"
+    completion = trajectory.completion
+    # The text is the one that was judged, which is without the end token.
+    end = tokenizer.convert_ids_to_tokens(completion.token_ids[-1])
+    ending = "truncated" if completion.truncated else f"ended by `{end}`"
+    problem = trajectory.prompt.problem
+    prompt = problem.messages[-1]["content"]
+    return (
+        f"**reward {trajectory.reward:.3g}** ({verdict}, {ending}; answer {problem.answer})\n\n"
+        f"{_quote(prompt)}\n\n{_quote(trajectory.text)}"
+    )
+
+
+def _quote(text: str) -> str:
+    return "\n".join("    " + line for line in text.splitlines())

@@ -1,0 +1,78 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from stapo_pl.core.errors import ConfigError, TrainingError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the checkpoint's place, then renames.
+
+    Lightning writes to the system's temporary folder and moves, which on another file system is a
+    copy that a kill can cut short.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path, storage_options: Any = None
+    ) -> None:
+        unfinished = f"{path}.unfinished"
+        with whole_or_gone(path, unfinished):
+            super().save_checkpoint(checkpoint, unfinished, storage_options)
+            with open(unfinished, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+
+
+@contextmanager
+def whole_or_gone(path: str | Path, unfinished: str | Path) -> Iterator[None]:
+    """Removes what is unfinished when writing a checkpoint fails or is interrupted.
+
+    Raises:
+        TrainingError: it could not be written, because the disk is full for example.
+    """
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        Path(unfinished).unlink(missing_ok=True)
+        # torch words a full disk as a RuntimeError of its own.
+        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, TrainingError):
+            raise TrainingError(
+                f"the checkpoint {path} could not be written ({_reason(error, Path(path))}); the "
+                "one before it is whole"
+            ) from error
+        raise
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+    return f"{free / 2**20:.0f} MiB are free on its disk; {' '.join(str(error).split())[:200]}"
+
+
+def step_reached(path: Path) -> int:
+    """The optimizer steps that a checkpoint has had. Reads none of its weights.
+
+    Raises:
+        ConfigError: it was written inside a rollout, which cannot be gone on with.
+    """
+    file = path / "meta.pt" if path.is_dir() else path
+    saved = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+    progress = saved["loops"]["fit_loop"]["epoch_progress"]["current"]
+    if progress["ready"] != progress["processed"]:
+        raise ConfigError(
+            f"ckpt_path={path}: the checkpoint was written inside a rollout, and a run goes on "
+            "from whole rollouts only; start from what scripts/export.py makes of it"
+        )
+    return saved["global_step"]

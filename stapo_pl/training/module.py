@@ -1,0 +1,358 @@
+"""The LightningModule: policy, reference and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from stapo_pl.core.batches import MicroBatch, Tokens, TokenStatistics, ValidationBatch
+from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.world import World
+from stapo_pl.objectives.base import Objective
+from stapo_pl.objectives.kl import kl_divergence
+from stapo_pl.objectives.selections import rare_tokens
+from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy.lora import LoRA, adapters_off, check_saved
+from stapo_pl.policy.model import Policy, shipped_policy
+from stapo_pl.rollout.metrics import Means
+from stapo_pl.training.schedule import Schedule, ScheduleName, keep_settings
+
+# Below it a token is rare, where the selection does not say otherwise (2602.15620).
+_RARE_PROBABILITY = 0.002
+
+
+class PolicyModule(L.LightningModule):
+    """Updates a policy on micro-batches whose tokens carry their weights already.
+
+    Args:
+        objective: what is optimized.
+        optimizer: makes the optimizer from the parameters.
+        path: folder or hub name of the starting policy; None is the small one that comes with the
+            package.
+        reference_path: of the reference policy; None is the starting policy. Loaded only if the
+            objective needs it.
+        lora: adapters that are trained in the policy's place; None trains all of it. The starting
+            policy is then at hand as the reference, with adapters off.
+        dropout: whether updates drop activations as the model's configuration and the adapters say;
+            scoring and sampling never do, so that the ratio is then not 1 before the first update.
+        packing: whether the sequences of a micro-batch are laid end to end, so that nothing is
+            computed on padding; for models with plain causal attention.
+        gradient_checkpointing: whether a decoder layer's activations are computed again in the
+            backward pass instead of kept.
+        compile_layers: whether torch.compile compiles the decoder layers.
+        lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
+            linear.
+        warmup_steps: optimizer steps over which the learning rate rises from 0.
+        max_sampler_gap_mean: bound of the mean difference between the log-probabilities of sampler
+            and policy; None bounds nothing, and nor do rollouts cut by top-p or top-k.
+        max_sampler_gap_kl: the same for KL(sampler, policy). Both hold where the two round to
+            bfloat16 in their own ways, which no bound of the largest difference does.
+        on_sampler_gap: what to do about more: `warn`, or `raise` before the policy is updated.
+
+    Raises:
+        ConfigError: the model cannot be used, see `policy`; or a value is out of range.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: OptimizerCallable,
+        path: str | None = None,
+        reference_path: str | None = None,
+        lora: LoRA | None = None,
+        dropout: bool = False,
+        packing: bool = False,
+        gradient_checkpointing: bool = False,
+        compile_layers: bool = False,
+        lr_schedule: ScheduleName = "constant",
+        warmup_steps: int = 10,
+        max_sampler_gap_mean: float | None = 0.05,
+        max_sampler_gap_kl: float | None = 0.01,
+        on_sampler_gap: Literal["warn", "raise"] = "warn",
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0:
+            raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
+        self.gap_bounds = {"gap_mean": max_sampler_gap_mean, "gap_kl": max_sampler_gap_kl}
+        for name, bound in self.gap_bounds.items():
+            if bound is not None and not bound >= 0:
+                raise ConfigError(f"model.max_sampler_{name} must not be negative, got {bound}")
+        if lora is not None and lora.dropout and not dropout:
+            raise ConfigError(
+                f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
+                "otherwise, so that they see the policy that was sampled from and scored"
+            )
+        self.objective = objective
+        self.path = str(shipped_policy()) if path is None else path
+        self.reference_path = self.path if reference_path is None else reference_path
+        self.lora, self.dropout, self.packing = lora, dropout, packing
+        self.gradient_checkpointing, self.compile_layers = gradient_checkpointing, compile_layers
+        self.strict_loading = lora is None  # adapters alone are in a checkpoint
+        self.optimizer = optimizer
+        self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
+        self.tokenizer = load_tokenizer(self.path)
+        self.model_config = load_config(self.path)
+        self.policy: Policy | None = None
+        # In a list, so that it is no submodule and in no checkpoint.
+        self._reference: list[Policy] = []
+        self.world = World()
+        self.on_sampler_gap = on_sampler_gap
+        self.step_metrics, self.gap_metrics, self.validation_metrics = Means(), Means(), Means()
+        self.sampler_gap: dict[str, float] = {}
+        """How far the sampler was from the policy in the first mini-batch of this rollout."""
+        self.skipped_steps = 0
+        self._tau_p = getattr(objective.selection, "tau_p", _RARE_PROBABILITY)
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence that the model has positions for."""
+        return self.model_config.get_text_config().max_position_embeddings
+
+    def configure_model(self) -> None:
+        if self.policy is None:
+            policy = self._load(self.path, "model.path", self._prepare)
+            # In evaluation mode scoring and update are one pass, whatever a model drops.
+            self.policy = policy.train(self.dropout)
+
+    def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
+        """Sharded, where the strategy shards."""
+        load = load_policy if self.device_mesh is None else self.trainer.strategy.load
+        return load(path, key, prepare)
+
+    def _prepare(self, policy: Policy) -> None:
+        if self.lora is not None:
+            self.lora.add_to(policy)
+        self._prepare_passes(policy)
+        if self.gradient_checkpointing:
+            policy.checkpoint_gradients()
+
+    def _prepare_passes(self, policy: Policy) -> None:
+        if self.packing:
+            policy.pack()
+        if self.compile_layers:
+            policy.compile_layers()
+
+    def _prepare_reference(self, policy: Policy) -> None:
+        policy.requires_grad_(False)
+        self._prepare_passes(policy)
+
+    @property
+    def reference_is_base(self) -> bool:
+        """Whether the policy without its adapters is the reference."""
+        return self.lora is not None and self.reference_path == self.path
+
+    def on_fit_start(self) -> None:
+        if self.dropout:
+            rank_zero_warn(
+                "model.dropout=true: updates drop activations, scoring and sampling do not. Ratios "
+                "are not 1 before the first update, clipping and corrections act on this noise"
+            )
+        if not self.objective.needs_reference or self.reference_is_base or self._reference:
+            return
+        key, path = "model.reference_path", self.reference_path
+        own, other = (c.get_text_config() for c in (self.model_config, load_config(path, key)))
+        if own.vocab_size != other.vocab_size:
+            raise ConfigError(
+                f"{key}={path}: its vocabulary has {other.vocab_size} tokens, that of the policy "
+                f"{own.vocab_size}"
+            )
+        reference = self._load(path, key, self._prepare_reference).eval()
+        self._reference = [reference if self.device_mesh is not None else reference.to(self.device)]
+
+    def configure_optimizers(self):
+        try:
+            optimizer = self.optimizer([p for p in self.policy.parameters() if p.requires_grad])
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"model.optimizer: {error}") from error
+        keep_settings(optimizer)
+        steps = self.trainer.max_epochs * self.trainer.datamodule.sizes.steps_per_rollout
+        schedule = Schedule(optimizer, self.lr_schedule, self.warmup_steps, steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def statistics(self, batch: MicroBatch) -> TokenStatistics:
+        """Statistics of the policy in training's precision, without gradient and dropout."""
+        return self._forward(self.policy, batch)
+
+    def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
+        """Statistics of the reference policy."""
+        if self.reference_is_base:
+            with adapters_off(self.policy):
+                return self._forward(self.policy, batch)
+        return self._forward(self._reference[0], batch)
+
+    @torch.no_grad()
+    def _forward(self, policy: Policy, batch: MicroBatch) -> TokenStatistics:
+        batch = self.transfer_batch_to_device(batch, self.device, 0)
+        was_training = policy.training
+        policy.eval()
+        with self.trainer.precision_plugin.forward_context():
+            statistics = policy(batch)
+        policy.train(was_training)
+        return statistics
+
+    def _note_sampler_gap(self, logprobs_T: Tensor, tokens: Tokens) -> None:
+        gap_T = (logprobs_T - tokens.sampler_logprobs_T).abs()
+        kl_T = kl_divergence(tokens.sampler_logprobs_T, logprobs_T, "k3")
+        self.gap_metrics.update({"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T})
+
+    def _check_sampler_gap(self) -> None:
+        """Warns or raises, as set, if the sampler is not the policy of this rollout."""
+        gap = {name: value.item() for name, value in self.gap_metrics.compute().items()}
+        self.sampler_gap = {f"rollout/sampler_{name}": value for name, value in gap.items()}
+        over = [
+            f"model.max_sampler_{name}={bound:g}"
+            for name, bound in self.gap_bounds.items()
+            if bound is not None and not gap[name] <= bound
+        ]
+        # Drawn from a cut distribution, log-probabilities differ by right.
+        if not over or self.trainer.datamodule.decoding.is_cut:
+            return
+        message = (
+            f"step {self.global_step}: the sampler's log-probabilities differ from the policy's by "
+            f"{gap['gap_mean']:.2g} in the mean (KL {gap['gap_kl']:.2g}, up to "
+            f"{gap['gap_max']:.3g}), more than {' and '.join(over)} allows. Its weights are "
+            "compared at every sync, so it computes something else (attention, cache, "
+            "temperature), or in another precision; objective.correction weighs tokens for it"
+        )
+        if self.on_sampler_gap == "raise":
+            raise TrainingError(f"{message}; the policy was not updated")
+        rank_zero_warn(message)
+
+    def on_train_epoch_start(self) -> None:
+        self.sampler_gap = {}
+        self.gap_metrics.reset()
+
+    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
+        age = self.global_step - batch.version
+        assert age == batch.mini_batch, (
+            f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
+        )
+        tokens, by_sampler = batch.tokens, self.trainer.datamodule.old_logprobs == "sampler"
+        if batch.mini_batch == 0 and by_sampler and self.dropout:
+            # The sampler is compared with what it sampled from, which drops nothing.
+            self._note_sampler_gap(self.statistics(batch).logprobs_T, tokens)
+        current = self.policy(batch)
+        if tokens.old_logprobs_T is None:
+            # Nothing asked for a scoring pass: this is the policy that made the rollout.
+            tokens.old_logprobs_T = current.logprobs_T.detach()
+        if batch.mini_batch == 0 and not (by_sampler and self.dropout):
+            logprobs_T = current.logprobs_T.detach() if by_sampler else tokens.old_logprobs_T
+            self._note_sampler_gap(logprobs_T, tokens)
+        loss = self.objective.loss(current, tokens)
+        values = {
+            "loss": loss,
+            "entropy": current.entropy_T,
+            "silenced_fraction": tokens.weights_T == 0,
+            "rare_fraction": rare_tokens(tokens, current, self._tau_p),
+            "kl_old": kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
+            **self.objective.token_metrics(current, tokens),
+        }
+        if tokens.correction_T is not None:
+            values["correction_weight"] = values["correction_weight_max"] = tokens.correction_T
+            values["correction_masked_fraction"] = tokens.correction_T == 0
+        if tokens.reference_logprobs_T is not None:
+            values["kl_reference"] = kl_divergence(
+                current.logprobs_T, tokens.reference_logprobs_T, "k3"
+            )
+        self.step_metrics.update(values)
+        # Lightning will divide by both; the weights are already those of the whole mini-batch.
+        return loss * self.trainer.accumulate_grad_batches * self.world.size
+
+    def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
+        self._mini_batch, self._mini_batch_is_empty = batch.mini_batch, batch.empty
+
+    def on_train_batch_end(self, outputs, batch: MicroBatch, batch_idx: int) -> None:
+        """Frees the gradients of a step that is done, so that nobody else has to guess when."""
+        if not self.trainer.fit_loop._should_accumulate():
+            self.zero_grad()
+
+    def on_train_epoch_end(self) -> None:
+        self.trainer.finish_rollout()
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
+        if self._mini_batch_is_empty:
+            optimizer_closure()
+            self.step_metrics.reset()
+            self.trainer._results.reset()  # else Lightning logs the step before once more
+            self.skipped_steps += 1
+            self.log("policy/skipped_steps", float(self.skipped_steps))
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the step before clipping; raises TrainingError if it is not finite."""
+        if self._mini_batch == 0:
+            self._check_sampler_gap()
+        values = self.step_metrics.compute()
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        values["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        values["lr"] = torch.tensor(optimizer.param_groups[0]["lr"])
+        for name in ("loss", "grad_norm"):
+            if not torch.isfinite(values[name]):
+                raise TrainingError(
+                    f"step {self.global_step}: policy/{name} is {values[name].item()}; "
+                    "the policy was not updated, and the last checkpoint is intact"
+                )
+        self._grad_norm = values["grad_norm"]
+        self.log_dict({f"policy/{name}": value for name, value in values.items()})
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ):
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            torch.nn.utils.clip_grads_with_norm_(
+                self.policy.parameters(), gradient_clip_val, self._grad_norm
+            )
+        else:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skipped_steps"] = self.skipped_steps
+        checkpoint["lora_alpha"] = self.lora and self.lora.alpha
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "state_dict" in checkpoint:  # else the strategy has loaded it, and checked
+            self.check_saved({n: tensor.shape for n, tensor in checkpoint["state_dict"].items()})
+        alpha = checkpoint.get("lora_alpha")
+        if alpha is not None and alpha != self.lora.alpha:
+            raise ConfigError(
+                f"ckpt_path: the checkpoint's adapters were trained with model.lora.alpha={alpha}, "
+                f"not {self.lora.alpha}"
+            )
+        self.skipped_steps = checkpoint["skipped_steps"]
+
+    def check_saved(self, shapes: dict[str, torch.Size]) -> None:
+        """Checks that these are the names and shapes of the parameters that a checkpoint holds.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        saved = {name: shape for name, shape in shapes.items() if name.startswith("policy.")}
+        own = {f"policy.{name}": p.shape for name, p in self.policy.state_dict().items()}
+        check_saved(saved, own)
+
+    def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
+        self.validation_metrics.update(
+            {f"{batch.name}/{metric}": values_P for metric, values_P in batch.values.items()}
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs each metric of each task that was validated on, and its mean over the tasks."""
+        values = self.validation_metrics.compute()
+        tasks, metrics = ({name.rpartition("/")[i]: None for name in values} for i in (0, 2))
+        for metric in metrics:
+            mean = torch.stack([values[f"{task}/{metric}"] for task in tasks]).mean()
+            self.log(f"val/{metric}", mean, sync_dist=True)  # equal already; this tells Lightning
+        if len(tasks) > 1:
+            self.log_dict({f"val/{name}": v for name, v in values.items()}, sync_dist=True)
