@@ -6,9 +6,9 @@ import gzip
 import json
 from pathlib import Path
 
+from stapo_pl.core.types import Completion
 from stapo_pl.samplers import TransformersSampler
 from stapo_pl.samplers.base import Sampler, SamplerShare
-from stapo_pl.types import Completion
 
 ROLLOUTS = Path(__file__).parent / "golden" / "rollouts.json.gz"
 

@@ -25,8 +25,8 @@ from conftest import CONFIGS, OBJECTIVES
 from replay import ROLLOUTS
 from test_fit import read_scalars
 
-from stapo_pl.cli import StapoCLI
-from stapo_pl.overrides import expand
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import expand
 
 GOLDEN = Path(__file__).parent / "golden" / "objectives.json"
 CURVES = ("policy/loss", "policy/grad_norm", "policy/silenced_fraction", "policy/entropy")
