@@ -1,15 +1,12 @@
-"""scripts/compare.py shows a run's curves only if it came to its end, with the same settings."""
+"""The comparison shows a run's curves only if it came to its end, with the same settings."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-import compare
+from stapo_pl.cli import compare
 
 SMALL = [
     "data.prompts_per_rollout=4", "data.prompts_per_mini_batch=4", "data.group_size=2",
@@ -34,9 +31,8 @@ def test_only_a_finished_run_of_the_same_settings_is_taken(tmp_path, monkeypatch
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
 
     def table(*words: str) -> str:
-        argv = ["compare", "--objectives", "grpo", "--seeds", "0", "--logs", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", [*argv, "--", *SMALL, *words])
-        compare.main()
+        argv = ["--objectives", "grpo", "--seeds", "0", "--logs", str(tmp_path)]
+        compare.main([*argv, "--", *SMALL, *words])
         return capsys.readouterr().out
 
     killed = tmp_path / "grpo-transformers-seed0" / "version_0"
@@ -56,8 +52,7 @@ def test_only_a_finished_run_of_the_same_settings_is_taken(tmp_path, monkeypatch
     assert compare.finished(root, settings) is None
 
 
-def test_wrong_words_are_one_line_before_any_run(tmp_path, monkeypatch, started):
-    monkeypatch.setattr(sys, "argv", ["compare", "--logs", str(tmp_path), "--", "lr=1"])
+def test_wrong_words_are_one_line_before_any_run(tmp_path, started):
     with pytest.raises(SystemExit, match=r"did you mean model\.optimizer\.lr"):
-        compare.main()
+        compare.main(["--logs", str(tmp_path), "--", "lr=1"])
     assert not started

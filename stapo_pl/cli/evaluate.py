@@ -208,7 +208,7 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
         if judge is not None:
             print(f"with what the verifier accepts:\n\n{evaluation.report(size, verified=True)}\n")
         print(f"completions, scores and these figures: {folder}")
-        print(f"to grade them again: python scripts/evaluate.py grade={folder}")
+        print(f"to grade them again: stapo evaluate grade={folder}")
 
 
 def _model(given: str | None, logs: str) -> tuple[str, str]:

@@ -81,10 +81,10 @@ def check_checkpoint(path: Path, sharded: bool) -> None:
     if path.is_dir() and not sharded:
         raise ConfigError(
             f"ckpt_path={path}: the checkpoint is sharded; go on with trainer=fsdp, on any number "
-            "of ranks, or make a model folder of it with scripts/export.py"
+            "of ranks, or make a model folder of it with stapo export"
         )
     if path.is_file() and sharded:
         raise ConfigError(
             f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
-            "start from the model folder that scripts/export.py makes of it"
+            "start from the model folder that stapo export makes of it"
         )

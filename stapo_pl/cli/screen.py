@@ -12,14 +12,14 @@ from stapo_pl.cli.grammar import Grammar
 
 _FIT = """Trains a policy by reinforcement learning with verifiable rewards.
 
-  python scripts/fit.py objective=stapo                       the shipped policy on a small task
-  python scripts/fit.py model.path=MODEL task=file task.path=ROWS objective=grpo
+  stapo fit objective=stapo                       the shipped policy on a small task
+  stapo fit model.path=MODEL task=file task.path=ROWS objective=grpo
 """
 _EVALUATE = """Measures a policy on benchmarks: samples, grades, and prints avg@k, pass@k and maj@k.
 
-  python scripts/evaluate.py model.path=MODEL benchmark=all   the paper's six, by its protocol
-  python scripts/evaluate.py model.path=last benchmark=gsm8k  the newest checkpoint of all runs
-  python scripts/evaluate.py grade=FOLDER reward=math         judges again what was sampled
+  stapo evaluate model.path=MODEL benchmark=all   the paper's six, by its protocol
+  stapo evaluate model.path=last benchmark=gsm8k  the newest checkpoint of all runs
+  stapo evaluate grade=FOLDER reward=math         judges again what was sampled
 """
 _FIT_SETTINGS = {
     "model.path": "model folder or hub name; the policy that comes along",
@@ -72,9 +72,9 @@ def first_screen(words: Sequence[str], config_dir: Path, grammar: Grammar) -> st
     for key, text in settings.items():
         value = _default(defaults, key)
         lines.append(f"  {key:<32} {text}{'' if value is None else f' ({value})'}")
-    script = f"python scripts/{grammar.defaults.removesuffix('.yaml')}.py"
-    lines += ["", f"All of them: {script} --help all"]
-    lines += [f"As words resolve them: {script} ... --print_config"]
+    command = f"stapo {grammar.defaults.removesuffix('.yaml')}"
+    lines += ["", f"All of them: {command} --help all"]
+    lines += [f"As words resolve them: {command} ... --print_config"]
     return "\n".join(lines)
 
 

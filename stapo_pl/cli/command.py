@@ -1,0 +1,60 @@
+"""The command `stapo`, whose first word says what to do.
+
+Imports nothing heavy, so that a misspelt word is answered at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from stapo_pl.cli.configs import config_dir
+from stapo_pl.cli.grammar import EVALUATE, FIT, OverrideError, expand
+from stapo_pl.cli.hints import nearest
+from stapo_pl.cli.screen import first_screen
+
+COMMANDS = {
+    "fit": "trains a policy: stapo fit objective=stapo",
+    "evaluate": "measures a policy: stapo evaluate model.path=MODEL benchmark=all",
+    "export": "makes a model folder of a checkpoint: stapo export last OUT",
+    "compare": "trains with several objectives and prints a table of what they reached",
+}
+_GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
+
+
+def main() -> None:
+    """Does what the first word of the command line says."""
+    command, *words = sys.argv[1:] or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print("stapo COMMAND WORDS; each command says more with --help\n")
+        print("\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items()))
+    elif command not in COMMANDS:
+        known = f"there are {', '.join(COMMANDS)}"
+        print(
+            f"error: {command}: no such command{nearest(command, COMMANDS)}; {known}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    else:
+        run(command, words)
+
+
+def run(command: str, words: list[str]) -> None:
+    """Runs a command with its words. The scripts of a clone call this, too."""
+    if command in _GRAMMARS:
+        grammar, configs = _GRAMMARS[command], config_dir()
+        if (text := first_screen(words, configs, grammar)) is not None:
+            print(text)
+            return
+        try:
+            words = expand(words, configs, grammar)
+        except OverrideError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+    folder = str(Path.cwd())  # where users keep objectives, rewards and tasks of their own
+    if folder not in sys.path:
+        sys.path.append(folder)
+    # Heavy, so after the check of the words.
+    module = importlib.import_module(f"stapo_pl.cli.{command}")
+    module.main(words, *([config_dir()] if command in _GRAMMARS else []))
