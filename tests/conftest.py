@@ -29,10 +29,12 @@ OBJECTIVES = sorted(path.stem for path in (CONFIGS / "objective").glob("*.yaml")
 
 
 def build_objective(name: str, **overrides) -> Objective:
-    """The objective of configs/objective/<name>.yaml."""
+    """The objective of configs/objective/<name>.yaml; `tau_p` is its selection's."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
     config = yaml.safe_load((CONFIGS / "objective" / f"{name}.yaml").read_text())
+    if "tau_p" in overrides:
+        config["init_args"]["selection"]["init_args"]["tau_p"] = overrides.pop("tau_p")
     config["init_args"] |= overrides
     return parser.instantiate(parser.parse_object({"objective": config})).objective
 
@@ -93,7 +95,7 @@ def trajectory(
         reward=reward,
         score=Score(reward, correct, None),
         response_mask=mask or [True] * len(response_ids),
-        advantages=torch.full((len(response_ids),), advantage, dtype=torch.float64),
+        advantage=advantage,
     )
 
 

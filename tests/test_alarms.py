@@ -69,7 +69,9 @@ def test_a_first_rollout_without_signal_is_explained(tmp_path, words, measured, 
 )
 def test_the_likely_cause_of_silence(tmp_path, words, measured, cause):
     cli = make(tmp_path, *words)
-    assert re.search(cause, why_silent(HEALTHY | measured, cli.datamodule, cli.model))
+    assert re.search(
+        cause, why_silent(HEALTHY | measured, cli.datamodule, cli.model.objective.rollout)
+    )
 
 
 SHORT = ("trainer.check_val_every_n_epoch=9", "trainer.accumulate_grad_batches=1")

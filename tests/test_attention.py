@@ -14,7 +14,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from stapo_pl.policy import attention
 from stapo_pl.policy.attention import PADDED, packed_attention, padded_attention, repeated_attention
 from stapo_pl.policy.model import Policy
-from stapo_pl.rollout.rollout import collate
+from stapo_pl.rollout.batching import collate
 
 BATCH = collate([trajectory([2, 3, 4], [5, 6, 7, 8]), trajectory([9], [10, 11])], 0, 1.0)
 SLIDING = MistralConfig(

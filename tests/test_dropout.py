@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import shipped_policy
-from stapo_pl.rollout.rollout import collate
+from stapo_pl.rollout.batching import collate
 from stapo_pl.training.module import PolicyModule
 
 LLAMA = {

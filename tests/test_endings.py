@@ -18,7 +18,7 @@ from stapo_pl.policy.export import export
 from stapo_pl.policy.loading import load_config, load_tokenizer
 from stapo_pl.policy.model import shipped_policy
 from stapo_pl.rewards import Response
-from stapo_pl.rollout.rollout import decode
+from stapo_pl.rollout.collector import decode
 
 END, THINK, OTHER = 504, 506, 507
 """Tokens of the model below: what it writes at its end, a mark, and its tokenizer's eos."""

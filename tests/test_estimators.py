@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from stapo_pl.evaluation.estimators import bootstrap_interval, majority_at_k, pass_at_k
+from stapo_pl.evaluation.figures import bootstrap_interval, majority_at_k, pass_at_k
 from stapo_pl.rewards import Score
 
 

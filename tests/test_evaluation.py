@@ -21,9 +21,10 @@ from stapo_pl.cli.grammar import EVALUATE, PAPER_BENCHMARKS, OverrideError, expa
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Problem
 from stapo_pl.evaluation.decoding import Nucleus
+from stapo_pl.evaluation.figures import benchmark_figures as figures
 from stapo_pl.evaluation.paper import reported, size_of
 from stapo_pl.evaluation.records import Journal, locked, read_problems, write_problems
-from stapo_pl.evaluation.report import figures, table, with_paper
+from stapo_pl.evaluation.report import table, with_paper
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
 from stapo_pl.rewards import Response, Score
 from stapo_pl.samplers import TransformersSampler

@@ -111,7 +111,7 @@ def test_curves_and_table(tmp_path, capsys):
     tags = events.Tags()["tensors"]
     assert "_hparams_/session_start_info" in events.PluginTagToContent("hparams")
     hparams = yaml.safe_load((cli.folder / "hparams.yaml").read_text())
-    assert hparams["data.group_size"] == 4 and hparams["model.objective.tau_p"] == 0.002
+    assert hparams["data.group_size"] == 4 and hparams["model.objective.selection.tau_p"] == 0.002
     assert len(list(cli.folder.glob("events*"))) == 1
     assert "config/text_summary" in tags and "completions/text_summary" in tags
     assert "tau_p" in (cli.folder / "config.yaml").read_text()
@@ -204,7 +204,7 @@ def test_a_stale_micro_batch_is_refused(tmp_path):
 
     class Stale(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            batch.version -= 1
+            batch.mini_batch.rollout.version -= 1
 
     with pytest.raises(AssertionError, match="stale micro-batch"):
         fit(cli, Stale())
@@ -219,7 +219,7 @@ def test_a_value_that_is_not_finite_stops_the_run_and_leaves_the_policy(tmp_path
             if trainer.global_step == 3:
                 self.weights = flat(pl_module.policy.model)
                 if statistic == "loss":
-                    batch.tokens.weights_T[0] = torch.nan
+                    batch.tokens.advantages_T[0] = torch.nan
 
         def on_after_backward(self, trainer, pl_module):
             if trainer.global_step == 3 and statistic == "grad_norm":
@@ -345,7 +345,7 @@ def test_verl_rows_run_the_whole_path(tmp_path):
     skip = ("data.on_bad_row=skip", "data.max_new_tokens=16")
     cli = fit(make(tmp_path, *skip, task=task))
     assert cli.trainer.global_step == 4
-    counts = cli.datamodule.counts
+    counts = cli.datamodule.prompts.counts
     assert (counts["training"].too_long, counts["validation"].too_long) == (1, 0)
     assert cli.datamodule.describe().splitlines()[-2:] == [
         "training    26 prompts of 27 rows; dropped: 1 longer than data.max_prompt_tokens=1024",
@@ -384,11 +384,11 @@ def test_benchmark_rows_run_the_whole_path(tmp_path, benchmark_folder):
     words = ("data.max_new_tokens=32", "data.on_bad_row=skip")
     cli = fit(make(tmp_path, *words, task=task))
     assert cli.trainer.global_step == 4
-    counts = cli.datamodule.counts["training"]
+    counts = cli.datamodule.prompts.counts["training"]
     kept, dropped = counts.prompts, counts.too_long
-    assert kept == len(cli.datamodule.stream.prompts) and dropped > 0
+    assert kept == len(cli.datamodule.prompts.train) and dropped > 0
     assert kept + dropped == 496  # 4 are held out
-    prompt = cli.datamodule.stream.prompts[0]
+    prompt = cli.datamodule.prompts.train[0]
     text = cli.model.tokenizer.decode(prompt.token_ids)
     assert text == prompt.problem.messages[0]["content"]  # rows in verl's format are as they are
 
@@ -401,7 +401,7 @@ def test_gsm8k_rows_run_the_whole_path(tmp_path):
             "task.validation_size=4")  # fmt: skip
     cli = fit(make(tmp_path, "data.max_new_tokens=16", "data.max_prompt_tokens=512", task=task))
     assert cli.trainer.global_step == 4 and cli.folder.parent.name.startswith("stapo-gsm8k-")
-    assert cli.datamodule.counts["training"].prompts == 26
+    assert cli.datamodule.prompts.counts["training"].prompts == 26
     assert scalars(cli)["reward/timeouts"] == [(1, 0.0), (3, 0.0)]
 
 
@@ -411,7 +411,7 @@ def test_reasoning_gym_runs_the_whole_path(tmp_path):
             "task.validation_size=4")  # fmt: skip
     cli = fit(make(tmp_path, "data.max_new_tokens=16", task=task))
     assert cli.trainer.global_step == 4
-    sources = {prompt.problem.data_source for prompt in cli.datamodule.stream.prompts}
+    sources = {prompt.problem.data_source for prompt in cli.datamodule.prompts.train}
     assert sources == {"chain_sum", "leg_counting"}
 
 

@@ -8,7 +8,7 @@ from conftest import OBJECTIVES, build_objective, tiny_policy, trajectory
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.world import World
-from stapo_pl.rollout.rollout import micro_batches
+from stapo_pl.rollout.batching import collate_all, deal
 
 VOCABULARY = 40
 
@@ -44,7 +44,7 @@ def gradient(policy, old_policy, objective, micros, silenced: list[bool]) -> tor
     parts = tokens.split([len(micro.tokens) for micro in micros])
     for micro, part in zip(micros, parts, strict=True):
         micro.tokens = part
-        objective.loss(policy(micro), part).backward()
+        objective.loss(policy(micro), part)[0].backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters()])
 
 
@@ -72,7 +72,7 @@ def test_gradient_is_invariant(generator, name):
 
     def step(cut: int, order=None, padding: int = 0, policy=policy) -> torch.Tensor:
         chosen = [trajectories[i] for i in order] if order is not None else trajectories
-        micros = micro_batches(chosen, cut, temperature=0.9)
+        micros = collate_all(deal(chosen, cut), temperature=0.9)
         assert len(micros) == cut
         micros = [pad_more(micro, padding) for micro in micros]
         return gradient(policy, old_policy, objective, micros, silenced)

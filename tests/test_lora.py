@@ -16,7 +16,7 @@ from stapo_pl.policy.export import export
 from stapo_pl.policy.loading import load_policy
 from stapo_pl.policy.lora import LoRA, adapters_off, initial_adapter
 from stapo_pl.policy.model import is_adapter, shipped_policy
-from stapo_pl.rollout.rollout import collate
+from stapo_pl.rollout.batching import collate
 from stapo_pl.training.runs import last_checkpoint
 
 LORA = ("model.lora.rank=4", "model.lora.alpha=8")

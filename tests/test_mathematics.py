@@ -29,7 +29,8 @@ def test_logit_gradient_norm_is_exact_and_within_both_bounds(generator, vocabula
             y, torch.zeros(1), advantage, logp[y], old_logprobs_T=old.log_softmax(-1)[y]
         )
         objective = GRPO()
-        (norm_squared,) = torch.autograd.grad(objective.token_loss(current, tokens).sum(), logits)
+        losses_T, _ = objective.token_loss(current, tokens)
+        (norm_squared,) = torch.autograd.grad(losses_T.sum(), logits)
         norm_squared = norm_squared.square().sum().item()
 
         ratio = (logp[y] - tokens.old_logprobs_T).exp().item()

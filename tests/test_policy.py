@@ -14,7 +14,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3ForCausalLM
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.loading import load_policy, load_tokenizer
 from stapo_pl.policy.model import shipped_policy
-from stapo_pl.rollout.rollout import collate
+from stapo_pl.rollout.batching import collate
 
 
 @pytest.fixture

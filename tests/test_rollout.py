@@ -9,19 +9,15 @@ from conftest import trajectory
 from stapo_pl.core.errors import TrainingError
 from stapo_pl.core.types import Completion, Decoding, Prompt
 from stapo_pl.core.world import World
-from stapo_pl.objectives import DAPO, GRPO, DynamicSampling
+from stapo_pl.objectives import DynamicSampling
 from stapo_pl.rewards import Exact
+from stapo_pl.rollout.batching import balance, collate, collate_all, deal, split
+from stapo_pl.rollout.collector import Collector
 from stapo_pl.rollout.metrics import rollout_metrics
-from stapo_pl.rollout.prompts import PromptStream
-from stapo_pl.rollout.rollout import (
-    balance,
-    collate,
-    make_rollout,
-    micro_batches,
-    mini_batches,
-    overlong_punishment,
-    sample_groups,
-)
+from stapo_pl.rollout.rounds import fill_rollout
+from stapo_pl.rollout.rules import RolloutRules
+from stapo_pl.rollout.shaping import overlong_punishment
+from stapo_pl.rollout.stream import PromptStream
 from stapo_pl.tasks import Problem
 
 PROMPTS = [Prompt([i], Problem([], str(i)), i) for i in range(50)]
@@ -60,13 +56,13 @@ def test_collate_lays_response_tokens_end_to_end():
 
 
 def test_micro_batches_of_a_mini_batch_without_samples_are_passes_that_teach_nothing():
-    for micro in micro_batches([], 3, temperature=1.0):
+    for micro in collate_all(deal([], 3), temperature=1.0):
         assert micro.lengths == [len(micro.input_ids_S)] == [1] and len(micro.tokens) == 0
 
 
 def test_sequences_are_numbered_through_the_mini_batch():
     trajectories = [trajectory([1], [2] * n) for n in (3, 9, 4, 1)]
-    numbers = torch.cat([m.tokens.sequence_T for m in micro_batches(trajectories, 3, 1.0)])
+    numbers = torch.cat([m.tokens.sequence_T for m in collate_all(deal(trajectories, 3), 1.0)])
     assert numbers.unique().tolist() == [0, 1, 2, 3]
 
 
@@ -93,11 +89,13 @@ def groups_with(correct: dict[int, list[bool]]):
 
 
 def rollout_of(correct: dict[int, list[bool]], wanted: int, **dynamic):
-    objective = DAPO(dynamic_sampling=DynamicSampling(**dynamic)) if dynamic else GRPO()
+    rule = DynamicSampling(**dynamic) if dynamic else None
     stream = PromptStream(PROMPTS, seed=0)
-    return make_rollout(
-        stream, 0, wanted, groups_with(correct), objective, World(), torch.device("cpu")
-    )
+    return fill_rollout(stream, 0, wanted, groups_with(correct), rule, World(), torch.device("cpu"))
+
+
+def places(rollout) -> list[int]:
+    return [group[0].place for group in rollout.groups]
 
 
 MIXED, RIGHT, WRONG = [True, False], [True, True], [False, False]
@@ -105,14 +103,14 @@ MIXED, RIGHT, WRONG = [True, False], [True, True], [False, False]
 
 def test_without_dynamic_sampling_every_group_is_kept():
     rollout = rollout_of({0: RIGHT, 1: WRONG, 2: MIXED, 3: MIXED}, 4)
-    assert len(rollout.groups) == 4 and rollout.positions == [0, 1, 2, 3] and rollout.cursor == 4
+    assert len(rollout.groups) == 4 and places(rollout) == [0, 1, 2, 3] and rollout.cursor == 4
 
 
 def test_dynamic_sampling_refills_with_mixed_groups_and_counts_the_rest():
     kinds = [RIGHT, MIXED, WRONG, MIXED, MIXED, RIGHT, MIXED, MIXED]
     rollout = rollout_of(dict(enumerate(kinds)), 4, max_rounds=5)
     assert [g[0].prompt.position for g in rollout.groups] == [1, 3, 4, 6]
-    assert rollout.positions == [0, 1, 2, 3]
+    assert places(rollout) == [0, 1, 2, 3]
     assert (rollout.rounds, rollout.cursor) == (2, 8)
     assert (rollout.discarded_groups, rollout.surplus_groups) == (3, 1)
     assert len(rollout.sampled) == 8
@@ -123,13 +121,13 @@ def test_exhausted_dynamic_sampling_raises_or_trains_on_what_there_is():
     with pytest.raises(TrainingError, match=r"found 1 mixed groups \(.*\) of the 4 .* 2 rounds"):
         rollout_of(kinds, 4, max_rounds=2, on_exhausted="raise")
     rollout = rollout_of(kinds, 4, max_rounds=2, on_exhausted="train")
-    assert [len(batch) for batch in mini_batches(rollout, 4, 2)] == [2, 0]
+    assert [len(batch) for batch in split(rollout.groups, 4, 2)] == [2, 0]
 
 
 def test_what_there_is_spreads_over_the_mini_batches():
     kinds = {i: MIXED if i < 4 else RIGHT for i in range(16)}
     rollout = rollout_of(kinds, 8, max_rounds=2, on_exhausted="train")
-    assert [len(batch) for batch in mini_batches(rollout, 8, 4)] == [2, 2, 2, 2]
+    assert [len(batch) for batch in split(rollout.groups, 8, 4)] == [2, 2, 2, 2]
 
 
 def test_groups_are_mixed_by_the_reward_before_punishments_not_by_the_verdict():
@@ -150,10 +148,8 @@ def test_groups_are_mixed_by_the_reward_before_punishments_not_by_the_verdict():
                 groups[-1][-1].reward += punishment
         return groups
 
-    objective = DAPO(dynamic_sampling=DynamicSampling(max_rounds=1))
-    rollout = make_rollout(
-        PromptStream(PROMPTS, 0), 0, 4, sample, objective, World(), torch.device("cpu")
-    )
+    rule, stream = DynamicSampling(max_rounds=1), PromptStream(PROMPTS, 0)
+    rollout = fill_rollout(stream, 0, 4, sample, rule, World(), torch.device("cpu"))
     assert [group[0].reward for group in rollout.groups] == [0.3, -0.2]
     assert rollout.discarded_groups == 2
     # Advantages are made of what was punished, so there the third one has a signal.
@@ -168,24 +164,22 @@ class WordTokenizer:
         return [" ".join(map(str, row)) for row in rows]
 
 
-def sampled(objective, truncated: bool, length: int):
-    def generate(requests, decoding):
+def sampled(rules: RolloutRules, truncated: bool, length: int):
+    def generate(requests, decoding, progress):
         assert len({r.seed for r in requests}) == len(requests)
         return [Completion([7] * length, [-0.1] * length, truncated) for _ in requests]
 
-    def grade(responses, problems):
-        return [Exact().score(*pair) for pair in zip(responses, problems, strict=True)]
+    def grade(reward, responses, problems, progress):
+        return [reward.score(*pair) for pair in zip(responses, problems, strict=True)]
 
-    return sample_groups(
-        PROMPTS[:2], 2, generate=generate, decoding=Decoding(100), grade=grade,
-        objective=objective, tokenizer=WordTokenizer(), seed_key=(0,),
-    )  # fmt: skip
+    collector = Collector(generate, grade, WordTokenizer(), lambda phase, done, total: None)
+    return collector.collect(PROMPTS[:2], 2, Decoding(100), Exact(), rules, "rollout", (0,))
 
 
 def test_overlong_responses_are_punished_or_filtered():
-    (group, _) = sampled(GRPO(overlong_buffer=0.2), truncated=True, length=90)
+    (group, _) = sampled(RolloutRules(overlong_buffer=0.2), truncated=True, length=90)
     assert [t.reward for t in group] == [-0.5, -0.5] and all(group[0].response_mask)
-    (group, _) = sampled(GRPO(overlong_filtering=True), truncated=True, length=100)
+    (group, _) = sampled(RolloutRules(overlong_filtering=True), truncated=True, length=100)
     assert not any(group[0].response_mask)
     assert len(collate(group, 0, 1.0).tokens) == 0
 

@@ -43,7 +43,7 @@ def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
 @pytest.mark.parametrize(
     "word, message",
     [
-        ("objective.tau_p=0.5", "was started with model.objective.tau_p=0.002, not 0.5"),
+        ("objective.tau_p=0.5", "was started with model.objective.selection.tau_p=0.002, not 0.5"),
         ("data.group_size=8", "was started with data.group_size=4, not 8"),
         ("objective=grpo", "was started with model.objective"),
         ("model.optimizer.lr=1", "was started with model.optimizer.lr=0.0004, not 1"),

@@ -103,7 +103,6 @@ def test_entropy20_divides_by_all_tokens_and_s2t_by_the_selected_ones(generator)
         (S2T, {"scope": "some"}),
         (S2T, {"statistics": "old"}),
         (TopEntropy, {"fraction": 20}),
-        (STAPO, {"quantile": -1}),
     ],
 )
 def test_thresholds_out_of_range_are_refused(selection, arguments):

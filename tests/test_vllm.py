@@ -199,7 +199,7 @@ def test_the_gap_stays_below_1e_4_while_the_policy_learns(tmp_path, head, temper
         task=("task=file", f"task.path={file}", "task.validation_size=4"),
     )  # fmt: skip
     fit(cli)
-    assert min(len(prompt.token_ids) for prompt in cli.datamodule.stream.prompts) > 32
+    assert min(len(prompt.token_ids) for prompt in cli.datamodule.prompts.train) > 32
     gaps = [value for _, value in scalars(cli)["rollout/sampler_gap_max"]]
     assert len(gaps) == 5 and max(gaps) <= 1e-4
     start = dict(load_policy(str(model)).named_weights())

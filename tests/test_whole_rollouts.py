@@ -24,7 +24,7 @@ class SampleInside(L.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         sampler = next(c for c in trainer.callbacks if hasattr(c, "engine"))
         sampler.on_load_checkpoint(trainer, pl_module, {})  # so that weights are sent again
-        request = Request(trainer.datamodule.stream[0].token_ids, seed=1)
+        request = Request(trainer.datamodule.rollouts.source.stream[0].token_ids, seed=1)
         sampler.generate([request], Decoding(4), lambda done, total: None)
 
 

@@ -128,9 +128,6 @@ WRONG = {
     # classes
     "model.optimizer=AdamWW": "no such class; did you mean AdamW?",
     "model.optimizer.momentum=1": "model.optimizer.momentum: no such key",
-    # Classes of other tests may follow.
-    "objective=stapo_v1 objective.selection=S2T": "objective.selection: STAPO has no such key; "
-    "DAPO, DrGRPO, GRPO, JustRL",
     "objective=grpo objective.selection=S2TT": "did you mean S2T?; there are S2T, TopEntropy",
     "objective=grpo objective.selection.tau_p=1": "choose what has it first, as in objective.sel",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
@@ -204,7 +201,10 @@ def test_what_a_file_sets_is_checked_likewise(parsers, tmp_path):
     for text, message in (
         ("data: {group_sise: 4}", "data.group_sise: no such key; did you mean data.group_size?"),
         ("data:\n  validation: {samples: x}", "data.validation.samples=x: expected a whole number"),
-        ("model:\n  objective:\n    init_args: {tau_p: x}", "objective.tau_p=x: expected a number"),
+        (
+            "model: {objective: {init_args: {selection: {init_args: {tau_p: x}}}}}",
+            "objective.tau_p=x: expected a number",
+        ),
         ("trainer: 3", "trainer is a group of settings"),
         ("- 3", "mine.yaml: expected settings, KEY: VALUE"),
         ("a: [", "mine.yaml: cannot be read as YAML"),

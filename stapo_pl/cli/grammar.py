@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,33 @@ class Grammar:
     """The file of them."""
     naming: tuple[str, ...] = ()
     """Groups whose files' names are in the run's."""
+    short: dict[str, str] = field(default_factory=dict)
+    """Words for a key that stands deeper in the config tree."""
 
     @property
     def first(self) -> set[str]:
         return {*self.groups, *self.keys, "benchmark"}
 
     def as_given(self, key: str) -> str:
-        """`objective.tau_p` for `model.objective.init_args.tau_p`."""
+        """`objective.tau_p` for `model.objective.init_args.selection.init_args.tau_p`."""
         key = key.replace(".init_args", "")
         # The longest first: a reward's keys are also the task's.
         for name, group in sorted(self.groups.items(), key=lambda g: -len(g[1].key)):
             if f"{key}.".startswith(f"{group.key}."):
-                return name + key.removeprefix(group.key)
+                return self._in_short(name + key.removeprefix(group.key))
+        return key
+
+    def _in_short(self, key: str) -> str:
+        for short, full in self.short.items():
+            if f"{key}.".startswith(f"{full}."):
+                return short + key.removeprefix(full)
+        return key
+
+    def in_full(self, key: str) -> str:
+        """`objective.selection.tau_p` for `objective.tau_p`."""
+        for short, full in self.short.items():
+            if f"{key}.".startswith(f"{short}."):
+                return full + key.removeprefix(short)
         return key
 
     def known(self, config_dir: Path) -> set[str]:
@@ -83,6 +98,16 @@ FIT = Grammar(
     benchmarks="data.benchmarks",
     defaults="fit.yaml",
     naming=("objective", "task"),
+    short={
+        f"objective.{key}": f"objective.{section}.{key}"
+        for section, keys in {
+            "selection": ("tau_p", "quantile", "scope", "statistics", "fraction"),
+            "rollout": (
+                "advantage", "dynamic_sampling", "overlong_buffer", "overlong_filtering",
+            ),
+        }.items()
+        for key in keys
+    },
 )  # fmt: skip
 EVALUATE = Grammar(
     groups={"sampler": Group("sampler", "sampler"), "reward": Group("reward", "reward")},
@@ -135,7 +160,7 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
         after_flag = False
         if match is None:
             raise OverrideError(f"{word}: expected key=value or --flag")
-        key, value = match["key"], match["value"]
+        key, value = grammar.in_full(match["key"]), match["value"]
         first, dot, rest = key.partition(".")
         if first == "benchmark":
             benchmarks[rest] = value
@@ -148,6 +173,10 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
             files.append((order, f"--{groups[first].file}={path}"))
             if first in grammar.naming:  # two files may configure one class: stapo and stapo_v1
                 files.append((order, f"--run.{first}={path.stem}"))
+        elif first in groups and value == "null" and rest.startswith("rollout."):
+            # jsonargparse takes this null for a text.
+            _, _, name = rest.partition(".")
+            values.append(f"--{groups[first].key}.rollout={json.dumps({name: None})}")
         elif first in groups:
             values.append(f"--{groups[first].key}.{rest}={value}")
         elif first in grammar.keys:

@@ -12,15 +12,13 @@ A tensor's name ends in its shape:
 Losses, selections and metrics see only T and the sequence that each token belongs to, so how
 sequences were padded, packed, ordered or cut into micro-batches cannot change them.
 
-Carriers are plain dataclasses, not frozen: Lightning's device transfer rebuilds them.
+The carriers of sampling and grading are here; those of training are in `batches.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from torch import Tensor
 
 Outcome = Literal["judged", "timeout", "error"]
 
@@ -159,9 +157,12 @@ class Trajectory:
     score: Score
     """The verdict that it was shaped from."""
     response_mask: list[bool]
-    """True where a token teaches: the policy wrote it, and its response is not filtered out."""
-    advantages: Tensor
-    """[number of response tokens], gaps included."""
+    """Of each response token, whether it teaches: the policy wrote it, and its response is not
+    filtered out."""
+    advantage: float = 0.0
+    """Of the whole response, made from the rewards of its group."""
+    place: int = 0
+    """Number of its group among the groups of all ranks that the rollout trains on."""
 
     @property
     def correct(self) -> bool:
@@ -171,3 +172,30 @@ class Trajectory:
     def __len__(self) -> int:
         """Tokens of prompt and response."""
         return len(self.prompt.token_ids) + len(self.completion.token_ids)
+
+
+@dataclass
+class Rollout:
+    """The groups that this rank trains on, and what was sampled and left out on the way.
+
+    Example: two prompts were sampled, and one of the groups teaches nothing.
+
+        >>> rollout = Rollout(cursor=2)
+        >>> rollout.sampled += [["right", "right"], ["right", "wrong"]]
+        >>> rollout.groups.append(rollout.sampled[1])
+        >>> len(rollout.groups), rollout.cursor
+        (1, 2)
+    """
+
+    cursor: int
+    """Position in the prompt stream after this rollout; the same on all ranks."""
+    groups: list[list[Trajectory]] = field(default_factory=list)
+    """The groups that are trained on."""
+    sampled: list[list[Trajectory]] = field(default_factory=list)
+    """Every group that was sampled, whether it is trained on or not."""
+    rounds: int = 0
+    """How often prompts were sampled until there were enough groups."""
+    surplus_groups: int = 0
+    """Mixed groups beyond the number needed, on all ranks."""
+    discarded_groups: int = 0
+    """Groups that dynamic sampling discarded because their rewards are equal, on all ranks."""

@@ -7,45 +7,8 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from stapo_pl.core.types import Response, Score
 from stapo_pl.evaluation.decoding import Nucleus
-from stapo_pl.evaluation.estimators import bootstrap_interval, majority_at_k, pass_at_k
 from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported
-
-
-def figures(
-    responses_PG: Sequence[Sequence[Response]], scores_PG: Sequence[Sequence[Score]]
-) -> dict[str, Any]:
-    """What the samples of a benchmark say; fractions, not per cent.
-
-    Args:
-        responses_PG: k of each problem.
-        scores_PG: the verdict on each.
-
-    Returns:
-        problems, samples (k); accuracy (avg@k) with its 95 % bootstrap `interval`; pass_at_k by
-        k = "1", "2", "4", ... and all; majority_at_k; truncated and unparsed fractions of the
-        responses; how many timeouts and errors; mean tokens of a response.
-    """
-    k = len(scores_PG[0])
-    correct_P = [sum(score.correct for score in group) for group in scores_PG]
-    accuracy_P = [count / k for count in correct_P]
-    scores = [score for group in scores_PG for score in group]
-    responses = [response for group in responses_PG for response in group]
-    some_k = sorted({2**i for i in range(k.bit_length())} | {k})
-    return {
-        "problems": len(scores_PG),
-        "samples": k,
-        "accuracy": fmean(accuracy_P),
-        "interval": bootstrap_interval(accuracy_P),
-        "pass_at_k": {str(n): fmean(pass_at_k(k, c, n) for c in correct_P) for n in some_k},
-        "majority_at_k": fmean(map(majority_at_k, scores_PG)),
-        "truncated_fraction": fmean(response.truncated for response in responses),
-        "unparsed_fraction": fmean(score.extracted is None for score in scores),
-        "timeouts": sum(score.outcome == "timeout" for score in scores),
-        "errors": sum(score.outcome == "error" for score in scores),
-        "tokens_mean": fmean(response.tokens for response in responses),
-    }
 
 
 def table(results: Sequence[dict[str, Any]], size: str | None) -> str:

@@ -14,6 +14,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Decoding, Problem, Prompt
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.decoding import Nucleus
+from stapo_pl.evaluation.figures import benchmark_figures
 from stapo_pl.evaluation.model import SampledModel, count_parameters
 from stapo_pl.evaluation.progress import bar
 from stapo_pl.evaluation.records import (
@@ -28,7 +29,7 @@ from stapo_pl.evaluation.records import (
     write_scores,
     write_verdicts,
 )
-from stapo_pl.evaluation.report import figures, in_order, table, with_paper
+from stapo_pl.evaluation.report import in_order, table, with_paper
 from stapo_pl.evaluation.sampling import SampleSet
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
 from stapo_pl.rewards.base import Reward
@@ -241,7 +242,7 @@ class Evaluation:
                 [column[i : i + k] for i in range(0, len(places), k)]
                 for column in (responses, scores)
             )
-            result = figures(*groups) | result
+            result = benchmark_figures(*groups) | result
             row = with_paper(result, size, measured.benchmark, measured.decoding)
             results[measured.benchmark, measured.decoding.name] = row
         rows = in_order(results.values())

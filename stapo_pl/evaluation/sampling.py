@@ -11,7 +11,7 @@ from stapo_pl.core.types import Decoding, Request
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.records import Journal, Place, completion_files
-from stapo_pl.rollout.rollout import decode
+from stapo_pl.rollout.collector import decode
 
 
 class SampleSet:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-
-import torch
 
 from stapo_pl.core.batches import ValidationBatch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Decoding, Prompt, Trajectory
-from stapo_pl.evaluation.estimators import majority_at_k
+from stapo_pl.evaluation.figures import validation_figures
 
-Sampling = Callable[[Sequence[Prompt]], list[list[Trajectory]]]
+Collect = Callable[[Sequence[Prompt], int, Decoding], list[list[Trajectory]]]
 
 
 @dataclass
@@ -59,35 +56,19 @@ class Validation:
         count: int,
         samples: int,
         max_new_tokens: int,
-        sampling: Callable[[int, Decoding], Sampling],
+        collect: Collect,
     ) -> Iterator[ValidationBatch]:
         """Verdicts on a rank's prompts of one task, `count` batches of them.
 
         Args:
             name: of the task.
             samples: k.
-            sampling: makes what samples groups of a given size.
+            collect: samples groups of a given size with a given decoding, and grades them.
         """
-        greedy = sampling(1, Decoding(max_new_tokens, temperature=0.0))
-        sampled = sampling(samples, Decoding(max_new_tokens, self.temperature, self.top_p))
+        greedy = Decoding(max_new_tokens, temperature=0.0)
+        sampled = Decoding(max_new_tokens, self.temperature, self.top_p)
         for i in range(count):
             mine = prompts[i * self.prompts_per_batch :][: self.prompts_per_batch]
-            yield ValidationBatch(name, _values(greedy(mine), sampled(mine)))
-
-
-def _values(
-    greedy: list[list[Trajectory]], sampled: list[list[Trajectory]]
-) -> dict[str, torch.Tensor]:
-    """Of each metric, its values [prompts]; there may be no prompt."""
-    samples = [(group, [t.score for t in group]) for group in sampled]
-    values = {
-        "accuracy_greedy": [group[0].correct for group in greedy],
-        "accuracy": [fmean(s.correct for s in scores) for _, scores in samples],
-        "pass_at_k": [any(s.correct for s in scores) for _, scores in samples],
-        "majority_at_k": [majority_at_k(scores) for _, scores in samples],
-        "truncated_fraction": [
-            fmean(t.completion.truncated for t in group) for group, _ in samples
-        ],
-        "unparsed_fraction": [fmean(s.extracted is None for s in scores) for _, scores in samples],
-    }
-    return {name: torch.tensor(list_P, dtype=torch.float32) for name, list_P in values.items()}
+            yield ValidationBatch(
+                name, validation_figures(collect(mine, 1, greedy), collect(mine, samples, sampled))
+            )

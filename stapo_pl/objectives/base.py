@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -16,43 +16,14 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.objectives import kl
 from stapo_pl.objectives.corrections import Correction
-from stapo_pl.objectives.selections import Selection
-from stapo_pl.rollout import advantages
-
-
-@dataclass(kw_only=True)
-class DynamicSampling:
-    """Refills the rollout until it has enough prompts with mixed groups (DAPO, 2503.14476).
-
-    A group is mixed if the rewards of its responses differ, as the reward gave them: before the
-    punishment of overlong responses, as in DAPO, which filters by accuracy.
-
-    Args:
-        max_rounds: rounds of sampling in a rollout, the first one counted.
-        on_exhausted: what to do when they did not yield enough: `train` on what there is, or
-            `raise`.
-
-    Raises:
-        ConfigError: less than one round, or an unknown `on_exhausted`.
-    """
-
-    max_rounds: int = 3
-    on_exhausted: Literal["raise", "train"] = "train"
-
-    def __post_init__(self) -> None:
-        if self.max_rounds < 1:
-            raise ConfigError(
-                f"dynamic_sampling.max_rounds must be at least 1, got {self.max_rounds}"
-            )
-        if self.on_exhausted not in ("raise", "train"):
-            raise ConfigError(
-                f"dynamic_sampling.on_exhausted must be raise or train, got {self.on_exhausted}"
-            )
+from stapo_pl.objectives.selections import RARE_PROBABILITY, Selection, rare_tokens
+from stapo_pl.objectives.token_advantages import TokenAdvantage
+from stapo_pl.rollout.rules import RolloutRules
 
 
 @dataclass(kw_only=True)
 class Objective(ABC):
-    """The loss `sum_t w_t l_t` of a mini-batch, and what it asks of the rollout.
+    """The loss `sum_t w_t l_t` of a mini-batch.
 
     Weights w are fixed once per mini-batch over all micro-batches and ranks, the token losses l are
     summed micro-batch by micro-batch, so the gradient does not depend on how the mini-batch is cut.
@@ -60,39 +31,33 @@ class Objective(ABC):
     the command line.
 
     Args:
-        advantage: group-relative advantage estimator, see `advantages.group_advantages`.
         aggregation: how token losses are averaged, see `tensors.token_weights`.
         selection: which tokens keep their loss; None keeps all.
         correction: what weighs token losses for the sampler's being slightly another policy; None
             does not.
+        token_advantage: makes an advantage for each token; None gives every token that of its
+            sequence.
         kl_coef: weight of the KL divergence to the reference policy, averaged over all response
             tokens; 0 loads no reference.
         kl_estimator: k2, k3 or abs, see `kl.kl_divergence`.
         entropy_coef: weight of an entropy bonus, averaged over all response tokens.
-        dynamic_sampling: keeps only prompts whose responses differ in their rewards; None keeps
-            all.
-        overlong_buffer: share of the response limit over which a growing punishment sets in, down
-            to -1 at the limit (DAPO's soft overlong punishment); 0 punishes nothing.
-        overlong_filtering: whether truncated responses are masked.
+        rollout: what the objective asks of the rollout; it is handed to whoever makes it.
 
     Raises:
-        ConfigError: a coefficient or share out of range, or the estimator k1 as a term of the loss.
+        ConfigError: a coefficient out of range, or the estimator k1 as a term of the loss.
     """
 
-    advantage: advantages.Estimator = "grpo"
     aggregation: tensors.Aggregation = "token-mean"
     selection: Selection | None = None
     correction: Correction | None = None
+    token_advantage: TokenAdvantage | None = None
     kl_coef: float = 0.0
     kl_estimator: kl.Estimator = "k3"
     entropy_coef: float = 0.0
-    dynamic_sampling: DynamicSampling | None = None
-    overlong_buffer: float = 0.0
-    overlong_filtering: bool = False
+    rollout: RolloutRules = field(default_factory=RolloutRules)
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("advantage", advantages.Estimator),
             ("aggregation", tensors.Aggregation),
             ("kl_estimator", kl.Estimator),
         ):
@@ -109,31 +74,43 @@ class Objective(ABC):
             )
         if not math.isfinite(self.entropy_coef):
             raise ConfigError(f"entropy_coef must be finite, got {self.entropy_coef}")
-        if not 0 <= self.overlong_buffer < 1:
-            raise ConfigError(f"overlong_buffer must lie in [0, 1), got {self.overlong_buffer}")
 
     @abstractmethod
-    def token_loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
-        """Surrogate loss [T] of every token of a micro-batch, to be minimised.
+    def token_loss(
+        self, current: TokenStatistics, tokens: Tokens
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Surrogate loss of every token of a micro-batch, to be minimised, and its metrics.
 
         Args:
             current: differentiable statistics under the policy that is being updated.
             tokens: advantages, old, sampler and reference log-probabilities, and the sequence of
                 each token.
-        """
 
-    def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
-        """Values [T]; `policy/<name>` logs their mean (`..._max` their maximum) in a step."""
-        return {}
+        Returns:
+            Losses [T], and by name values [T] of which `policy/<name>` logs the mean over a step
+            (of a name that ends in `_max`, the maximum).
+        """
 
     @property
     def needs_reference(self) -> bool:
-        return self.kl_coef != 0
+        """Whether a reference policy has to score the rollout."""
+        asked = self.token_advantage is not None and self.token_advantage.needs_reference
+        return self.kl_coef != 0 or asked
+
+    @property
+    def needs_behavior_statistics(self) -> bool:
+        """Whether something wants the rollout scored before its first update."""
+        return self.selection is not None or self.token_advantage is not None
 
     @property
     def needs_current_statistics(self) -> bool:
         """Whether the selection wants a pass of the current policy before each update."""
         return self.selection is not None and self.selection.statistics == "current"
+
+    @property
+    def rare_probability(self) -> float:
+        """Probability below which `policy/rare_fraction` counts a token as rare."""
+        return RARE_PROBABILITY if self.selection is None else self.selection.rare_probability
 
     def set_weights(
         self,
@@ -165,8 +142,11 @@ class Objective(ABC):
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
 
-    def loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
-        """A micro-batch's share of the loss; those of all micro-batches and ranks add up."""
+    def loss(self, current: TokenStatistics, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+        """A micro-batch's share of the loss, and the metrics of its tokens.
+
+        The shares of all micro-batches and ranks add up to the loss of the mini-batch.
+        """
         weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
         if tokens.correction_T is not None:
             weights_T = weights_T * tokens.correction_T.to(weights_T.dtype)
@@ -177,7 +157,8 @@ class Objective(ABC):
         visible = TokenStatistics(
             *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
         )
-        loss = (weights_T * self.token_loss(visible, tokens)).where(teaches_T, 0).sum()
+        losses_T, metrics = self.token_loss(visible, tokens)
+        loss = (weights_T * losses_T).where(teaches_T, 0).sum()
         regularizer_weights_T = tokens.regularizer_weights_T.to(current.logprobs_T.dtype)
         if self.kl_coef:
             divergence_T = kl.kl_divergence(
@@ -186,4 +167,21 @@ class Objective(ABC):
             loss = loss + self.kl_coef * (regularizer_weights_T * divergence_T).sum()
         if self.entropy_coef:
             loss = loss - self.entropy_coef * (regularizer_weights_T * current.entropy_T).sum()
-        return loss
+        return loss, self._metrics(current, tokens) | metrics
+
+    def _metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
+        """What every objective is watched by; values [T]."""
+        values = {
+            "entropy": current.entropy_T,
+            "silenced_fraction": tokens.weights_T == 0,
+            "rare_fraction": rare_tokens(tokens, current, self.rare_probability),
+            "kl_old": kl.kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
+        }
+        if tokens.correction_T is not None:
+            values["correction_weight"] = values["correction_weight_max"] = tokens.correction_T
+            values["correction_masked_fraction"] = tokens.correction_T == 0
+        if tokens.reference_logprobs_T is not None:
+            values["kl_reference"] = kl.kl_divergence(
+                current.logprobs_T, tokens.reference_logprobs_T, "k3"
+            )
+        return values

@@ -41,19 +41,17 @@ class GRPO(Objective):
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ConfigError(f"dual_clip must be greater than 1, got {self.dual_clip}")
 
-    def token_loss(self, current: TokenStatistics, tokens: Tokens) -> Tensor:
+    def token_loss(
+        self, current: TokenStatistics, tokens: Tokens
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
         clipped_T = ratio_T.clamp(1 - self.clip_low, 1 + self.clip_high)
         loss_T = torch.max(-ratio_T * tokens.advantages_T, -clipped_T * tokens.advantages_T)
+        positive_T, negative_T = tokens.advantages_T > 0, tokens.advantages_T < 0
         if self.dual_clip is not None:
             bound_T = -self.dual_clip * tokens.advantages_T
-            loss_T = torch.where(tokens.advantages_T < 0, torch.min(loss_T, bound_T), loss_T)
-        return loss_T
-
-    def token_metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
-        ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
-        positive_T, negative_T = tokens.advantages_T > 0, tokens.advantages_T < 0
-        return {
+            loss_T = torch.where(negative_T, torch.min(loss_T, bound_T), loss_T)
+        return loss_T, {
             "clip_fraction_low": negative_T & (ratio_T < 1 - self.clip_low),
             "clip_fraction_high": positive_T & (ratio_T > 1 + self.clip_high),
             "ratio_max": ratio_T,

@@ -16,6 +16,9 @@ from stapo_pl.core.world import World
 
 StatisticsSource = Literal["current", "behavior"]
 
+# Below this probability a token is rare, where a selection does not say otherwise (2602.15620).
+RARE_PROBABILITY = 0.002
+
 
 class Selection(ABC):
     """A choice among the response tokens of a mini-batch."""
@@ -26,6 +29,11 @@ class Selection(ABC):
     stale)."""
     denominator: Literal["selected", "all"]
     """Whether the loss is averaged over the selected tokens or over all response tokens."""
+
+    @property
+    def rare_probability(self) -> float:
+        """Probability below which the curves count a token as rare."""
+        return RARE_PROBABILITY
 
     @abstractmethod
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
@@ -67,7 +75,7 @@ class S2T(Selection):
         ConfigError: a threshold outside [0, 1], or an unknown scope or source of statistics.
     """
 
-    tau_p: float = 0.002
+    tau_p: float = RARE_PROBABILITY
     quantile: float = 0.75
     scope: Literal["rare", "all"] = "rare"
     statistics: StatisticsSource = "current"
@@ -79,6 +87,10 @@ class S2T(Selection):
         check_statistics(self.statistics)
         if self.scope not in ("rare", "all"):
             raise ConfigError(f"scope must be rare or all, got {self.scope}")
+
+    @property
+    def rare_probability(self) -> float:
+        return self.tau_p
 
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
         rare_T = rare_tokens(tokens, statistics, self.tau_p)

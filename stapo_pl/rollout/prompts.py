@@ -1,8 +1,7 @@
-"""From a task's problems to the endless stream of prompts of a run."""
+"""From the problems of a task to the prompts that a sampler is asked."""
 
 from __future__ import annotations
 
-import random
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.seeding import seed_for
 from stapo_pl.core.types import Problem, ProblemSet, Prompt
 
 OnBadRow = Literal["error", "skip"]
@@ -230,19 +228,3 @@ def _without_duplicates(
 def _first(reasons: Sequence[str]) -> str:
     more = len(reasons) - _SHOWN
     return "; ".join(reasons[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-
-
-class PromptStream:
-    """All prompts, shuffled anew in every pass; the seed alone decides which stands where."""
-
-    def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
-        self.prompts, self.seed = prompts, seed
-        self._pass, self._order = -1, list[int]()
-
-    def __getitem__(self, position: int) -> Prompt:
-        number, place = divmod(position, len(self.prompts))
-        if number != self._pass:
-            self._pass, self._order = number, list(range(len(self.prompts)))
-            random.Random(seed_for(self.seed, "order", number)).shuffle(self._order)
-        prompt = self.prompts[self._order[place]]
-        return Prompt(prompt.token_ids, prompt.problem, position)

@@ -2,55 +2,49 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from stapo_pl.core.batches import MicroBatch, TokenStatistics, ValidationBatch
+from stapo_pl.core.batches import MicroBatch, ValidationBatch
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.seeding import reseed
-from stapo_pl.core.types import Decoding, Problem
+from stapo_pl.core.types import Completion, Decoding, Prompt, Request, Trajectory
 from stapo_pl.core.world import World
-from stapo_pl.evaluation.validation import Sampling, Validation
+from stapo_pl.evaluation.validation import Validation
 from stapo_pl.policy.endings import end_tokens
-from stapo_pl.rewards import Response, Reward, Score
-from stapo_pl.rewards.golds import unmatchable
 from stapo_pl.rewards.grading.grader import Grader, Grading
-from stapo_pl.rollout.metrics import rollout_metrics
+from stapo_pl.rollout.collector import Collector, Progress
 from stapo_pl.rollout.prompts import (
     Duplicates,
     OnBadRow,
     PromptFormat,
     PromptRules,
-    PromptStream,
-    check_embedded,
     fingerprint,
-    make_prompts,
 )
-from stapo_pl.rollout.rollout import (
-    Generate,
-    Rollout,
-    make_rollout,
-    micro_batches,
-    mini_batches,
-    sample_groups,
-)
+from stapo_pl.rollout.rules import RolloutRules
+from stapo_pl.rollout.sets import PromptSets
 from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.rollout.source import RolloutSource
+from stapo_pl.rollout.stream import PromptStream
 from stapo_pl.tasks.base import Task
 from stapo_pl.tasks.benchmark import Benchmark
-from stapo_pl.training.module import PolicyModule
-from stapo_pl.training.scoring import (
-    score,
-    score_reference,
-    statistics,
-    take_sampler_logprobs,
-    weigh,
-)
+from stapo_pl.training.events import Events, Phase
+from stapo_pl.training.loop import Rollouts
+from stapo_pl.training.scoring import OldLogprobs
+
+
+class Generator(Protocol):
+    """Who samples: the sampler callback."""
+
+    def generate(
+        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
+    ) -> list[Completion]:
+        """One completion for each request, from the policy as it is now."""
 
 
 class _Loader:
@@ -122,7 +116,7 @@ class RolloutDataModule(L.LightningDataModule):
         top_p: float = 1.0,
         top_k: int = 0,
         stop_token_ids: list[int] | None = None,
-        old_logprobs: Literal["recompute", "sampler"] = "recompute",
+        old_logprobs: OldLogprobs = "recompute",
         validation: Validation = Validation(),  # noqa: B008
         benchmarks: dict[str, Benchmark] | None = None,
         grading: Grading = Grading(),  # noqa: B008
@@ -144,15 +138,6 @@ class RolloutDataModule(L.LightningDataModule):
         self.cursor = 0
         # Set where the checkpoint to go on from is named: it may be meant for other data.
         self.takes_other_data = False
-        self.world = World()
-        self.rollout_metrics: dict[str, float] = {}
-        self._grade_seconds = 0.0
-        # Callbacks put themselves in here at setup: who samples (and rests when all
-        # is sampled), who shows progress and rollouts.
-        self.generate: Generate | None = None
-        self.on_sampled: Callable[[], None] = lambda: None
-        self.on_phase: Callable[[str, int, int], None] = lambda phase, done, total: None
-        self.on_rollout: Callable[[Rollout], None] = lambda rollout: None
         for name, value in (
             ("max_prompt_tokens", max_prompt_tokens),
             ("max_new_tokens", max_new_tokens),
@@ -169,55 +154,82 @@ class RolloutDataModule(L.LightningDataModule):
                 f"data needs 0 < top_p <= 1 and top_k >= 0, got top_p={top_p}, top_k={top_k}"
             )
 
-    @property
-    def micro_batches_per_step(self) -> int:
-        """ACC, on each rank."""
-        return self.trainer.accumulate_grad_batches
+    def connect(
+        self,
+        sampler: Generator,
+        tokenizer: PreTrainedTokenizerBase,
+        model_config: PreTrainedConfig,
+        model_path: str,
+        rules: RolloutRules,
+        events: Events,
+    ) -> None:
+        """Hands over what the data needs to know of the policy; comes before `setup`.
+
+        Args:
+            sampler: who samples.
+            tokenizer: of the policy.
+            model_config: of the policy.
+            model_path: where its files are, which name its end tokens.
+            rules: what the objective asks of a rollout.
+            events: hears of what happens.
+        """
+        self.sampler, self.rules, self.events = sampler, rules, events
+        self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
     @property
-    def module(self) -> PolicyModule:
-        return self.trainer.lightning_module
+    def micro_batches_per_step(self) -> int:
+        """Micro-batches of a mini-batch, on each rank."""
+        return self.trainer.accumulate_grad_batches
 
     def setup(self, stage: str) -> None:
         """Tokenizes the prompts and checks sizes against the number of ranks and micro-batches.
 
         Raises:
-            ConfigError: see the class and `prompts.make_prompts`; or the rollouts are drawn from a
-                distribution that the objective's ratio is not to.
+            ConfigError: see the class and `prompts.make_prompts`.
         """
-        self.sizes.check_ranks(self.trainer.world_size, self.micro_batches_per_step)
-        self.sizes.check_validation(self.trainer.val_check_interval, self.micro_batches_per_step)
-        self._check_ratio()
-        tokenizer, config = self.module.tokenizer, self.module.model_config
-        room = self.module.max_positions - self.max_prompt_tokens - self.decoding.max_new_tokens
+        trainer, tokenizer = self.trainer, self.tokenizer
+        self.sizes.check_ranks(trainer.world_size, self.micro_batches_per_step)
+        self.sizes.check_validation(trainer.val_check_interval, self.micro_batches_per_step)
+        text_config = self.model_config.get_text_config()
+        positions = text_config.max_position_embeddings
+        room = positions - self.max_prompt_tokens - self.decoding.max_new_tokens
         if room < 0:
             raise ConfigError(
                 f"data.max_prompt_tokens={self.max_prompt_tokens} plus data.max_new_tokens="
-                f"{self.decoding.max_new_tokens} exceeds the {self.module.max_positions} positions "
+                f"{self.decoding.max_new_tokens} exceeds the {positions} positions "
                 f"of the model by {-room}"
             )
-        train, counts = make_prompts(
-            self.task.train_problems(), tokenizer, self.prompt_rules, "training"
+        self.prompts = PromptSets(
+            self.task, self.benchmarks, tokenizer, self.prompt_rules, text_config.vocab_size
         )
-        self.counts, self.validation_prompts = {"training": counts}, {}
-        for name, benchmark in self.benchmarks.items():
-            label = "validation" if benchmark.task is self.task else name
-            self.validation_prompts[name], self.counts[label] = make_prompts(
-                benchmark.task.validation_problems(), tokenizer, self.prompt_rules, label
-            )
-        vocabulary = config.get_text_config().vocab_size
-        for name, prompts in {"training": train, **self.validation_prompts}.items():
-            check_embedded((p.token_ids for p in prompts), tokenizer, vocabulary, name)
-        self.end_tokens = end_tokens(self.module.path, tokenizer, config, self.stop_token_ids)
-        self.stream, self.fingerprint = PromptStream(train, self.seed), fingerprint(train)
+        self.fingerprint = fingerprint(self.prompts.train)
+        self.end_tokens = end_tokens(
+            self.model_path, tokenizer, self.model_config, self.stop_token_ids
+        )
         self._check_ranks_agree()
         self.grader = Grader(
             [self.task.reward, *(b.task.reward for b in self.benchmarks.values())],
             self.grading,
-            Path(self.trainer.log_dir or self.trainer.default_root_dir),
-            self.trainer.num_devices,
+            Path(trainer.log_dir or trainer.default_root_dir),
+            trainer.num_devices,
         )
         self.grader.start()
+        self.collector = Collector(
+            self.sampler.generate,
+            self.grader.grade,
+            tokenizer,
+            lambda name, done, total: self.events.tell(Phase(name, done, total)),
+        )
+        source = RolloutSource(
+            PromptStream(self.prompts.train, self.seed),
+            self.collector,
+            self.task.reward,
+            self.rules,
+            self.decoding,
+            self.sizes,
+            self.seed,
+        )
+        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events)
 
     def teardown(self, stage: str) -> None:
         self.grader.close()
@@ -225,26 +237,10 @@ class RolloutDataModule(L.LightningDataModule):
     def describe(self) -> str:
         """The resolved arithmetic of the run, for people."""
         trainer = self.trainer
-        lines = [
-            self.sizes.describe(
-                trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
-            ),
-            f"ends at     {self.end_tokens}",
-        ]
-        lines += [
-            f"{name:<11} {counts.describe(self.prompt_rules)}"
-            for name, counts in self.counts.items()
-        ]
-        lines += filter(None, self._unmatchable())
-        return "\n".join(lines)
-
-    def _unmatchable(self) -> Iterator[str]:
-        """Of each set of problems: those whose answer the reward can call right in no response."""
-        train = [prompt.problem for prompt in self.stream.prompts]
-        yield unmatchable(self.task.reward, train)
-        for name, prompts in self.validation_prompts.items():
-            reward = self.benchmarks[name].task.reward
-            yield unmatchable(reward, [prompt.problem for prompt in prompts])
+        sizes = self.sizes.describe(
+            trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
+        )
+        return "\n".join([sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()])
 
     def train_dataloader(self) -> _Loader:
         return _Loader(
@@ -258,7 +254,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Batches of each task, on each rank."""
         return {
             name: self.validation.count_batches(len(prompts), self.trainer.world_size)
-            for name, prompts in self.validation_prompts.items()
+            for name, prompts in self.prompts.validation.items()
         }
 
     def state_dict(self) -> dict[str, int]:
@@ -286,146 +282,52 @@ class RolloutDataModule(L.LightningDataModule):
         rank_zero_warn(f"{differ}; going on with the new ones")
 
     def _train_batches(self) -> Iterator[MicroBatch]:
-        """One rollout: sample, score, then hand out its mini-batches, each weighed in its turn."""
-        module, sizes, version = self.module, self.sizes, self.trainer.global_step
-        self.rollout_start = start = time.perf_counter()
-        self._grade_seconds = 0.0
-        rollout = make_rollout(
-            self.stream,
-            self.cursor,
-            sizes.prompts_per_rollout,
-            self._sampling("rollout", self.task, (), sizes.group_size, self.decoding),
-            module.objective,
-            self.world,
-            module.device,
-        )
-        self.on_sampled()
-        self.cursor = rollout.cursor
-        # Right after sampling: what is random in the update depends on nothing that came before.
-        reseed(self.seed, "update", self.trainer.current_epoch, self.world.rank)
-        sampled = time.perf_counter()
-
-        batches = [
-            micro_batches(
-                trajectories,
-                self.micro_batches_per_step,
-                self.decoding.temperature,
-            )
-            for trajectories in mini_batches(rollout, sizes.prompts_per_rollout, sizes.mini_batches)
-        ]
-        behavior = []
-        for i, micros in enumerate(batches):
-            self.on_phase("score", i, len(batches))
-            behavior.append(self._score(micros, first=i == 0))
-            if module.objective.needs_reference:
-                score_reference(micros, module)
-        parts = list(self.task.reward.worst_components)
-        self.rollout_metrics = rollout_metrics(rollout, parts, self.world, module.device) | {
-            "time/rollout_s": sampled - start,
-            "time/grade_s": self._grade_seconds,
-            "time/score_s": time.perf_counter() - sampled,
-        }
-        self.on_rollout(rollout)
-
-        for step in range(sizes.steps_per_rollout):
-            self.on_phase("update", step, sizes.steps_per_rollout)
-            index = step % sizes.mini_batches
-            for micro in weigh(
-                batches[index],
-                behavior[index],
-                module,
-                first=step == 0,
-                max_new_tokens=self.decoding.max_new_tokens,
-            ):
-                micro.version, micro.mini_batch = version, step
-                yield micro
-
-    def _score(self, micros: list[MicroBatch], first: bool) -> TokenStatistics | None:
-        """Old log-probabilities of a mini-batch, and its statistics if anything needs them yet."""
-        objective = self.module.objective
-        if self.old_logprobs == "sampler":
-            take_sampler_logprobs(micros)
-            # What selects by current statistics has a pass of its own in each later mini-batch.
-            asked = objective.selection is not None
-            asked &= first or not objective.needs_current_statistics
-            return statistics(micros, self.module) if asked else None
-        # The first update still sees the policy that made the rollout: unless anything asks before
-        # it, or it drops activations, its own forward pass serves as its mini-batch's scoring pass.
-        asked = objective.selection is not None or objective.correction is not None
-        asked |= self.module.dropout
-        if first and not asked and self.sizes.epochs_per_rollout == 1:
-            return None
-        return score(micros, self.module)
+        """One rollout. The cursor moves on as soon as it is collected."""
+        trainer = self.trainer
+        for micro in self.rollouts.batches(
+            self.cursor, trainer.global_step, trainer.current_epoch, trainer.strategy.root_device
+        ):
+            self.cursor = micro.mini_batch.rollout.rollout.cursor
+            yield micro
 
     def _check_ranks_agree(self) -> None:
         """Ranks with unlike numbers of batches would wait for each other for ever."""
-        validation = [p for prompts in self.validation_prompts.values() for p in prompts]
-        self.world.check_equal(
+        World().check_equal(
             {
-                "number of training prompts": len(self.stream.prompts),
-                "number of validation prompts": len(validation),
+                **self.prompts.checksums(),
                 "number of micro-batches a rollout": len(self.train_dataloader()),
                 "number of rollouts": self.trainer.max_epochs,
-                "training prompts and answers (their checksum)": self.fingerprint,
-                "validation prompts and answers (their checksum)": fingerprint(validation),
             },
             self.trainer.strategy.root_device,
         )
 
-    def _check_ratio(self) -> None:
-        correction, decoding = self.module.objective.correction, self.decoding
-        if correction is not None and self.old_logprobs == "sampler":
-            raise ConfigError(
-                "objective.correction weighs by the ratio of the policy's log-probabilities to the "
-                "sampler's, which is 1 with data.old_logprobs=sampler: set one or the other"
-            )
-        if decoding.is_cut and (correction is None or not correction.takes_cuts):
-            raise ConfigError(
-                f"data.top_p={decoding.top_p} and data.top_k={decoding.top_k} cut the distribution "
-                "that rollouts are drawn from, so that they are not the policy's: set data.top_p=1 "
-                "data.top_k=0, or objective.correction=TokenTIS data.old_logprobs=recompute, which "
-                "weighs each token by the ratio of the two"
-            )
-
-    def _grade(
-        self, reward: Reward, responses: Sequence[Response], problems: Sequence[Problem]
-    ) -> list[Score]:
-        start = time.perf_counter()
-        scores = self.grader.grade(reward, responses, problems, partial(self.on_phase, "grade"))
-        self._grade_seconds += time.perf_counter() - start
-        return scores
-
-    def _sampling(
-        self,
-        phase: str,
-        task: Task,
-        seed_key: tuple[str, ...],
-        group_size: int,
-        decoding: Decoding,
-    ) -> Sampling:
-        """What samples and scores a group for each prompt of a task."""
-        return partial(
-            sample_groups,
-            group_size=group_size,
-            generate=partial(self.generate, progress=partial(self.on_phase, phase)),
-            decoding=decoding,
-            grade=partial(self._grade, task.reward),
-            objective=self.module.objective,
-            tokenizer=self.module.tokenizer,
-            seed_key=(self.seed, phase, *seed_key),
-        )
-
     def _validation_batches(self) -> Iterator[ValidationBatch]:
         """Each rank's share of the validation prompts; the same random numbers every time."""
+        world = World()
         for name, count in self._validation_counts().items():
-            task, samples = self.benchmarks[name].task, self.benchmarks[name].samples
+            benchmark = self.benchmarks[name]
             # Benchmarks number their prompts alike, but are to be sampled independently.
-            seed_key = () if task is self.task else (name,)
+            key = () if benchmark.task is self.task else (name,)
             yield from self.validation.batches(
                 name,
-                self.validation_prompts[name][self.world.rank :: self.world.size],
+                self.prompts.validation[name][world.rank :: world.size],
                 count,
-                samples,
+                benchmark.samples,
                 self.decoding.max_new_tokens,
-                partial(self._sampling, "validation", task, seed_key),
+                partial(self._collect_validation, benchmark.task, key),
             )
+
+    def _collect_validation(
+        self,
+        task: Task,
+        key: tuple[str, ...],
+        prompts: Sequence[Prompt],
+        group_size: int,
+        decoding: Decoding,
+    ) -> list[list[Trajectory]]:
+        """Groups whose rewards are as the task gives them."""
+        phase = "validation"
+        seed_key = (self.seed, phase, *key)
+        return self.collector.collect(
+            prompts, group_size, decoding, task.reward, RolloutRules(), phase, seed_key
+        )

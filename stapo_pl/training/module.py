@@ -12,20 +12,24 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from stapo_pl.core.batches import MicroBatch, Tokens, TokenStatistics, ValidationBatch
+from stapo_pl.core.batches import MicroBatch, TokenStatistics, ValidationBatch
 from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.means import Means
+from stapo_pl.core.types import Decoding
 from stapo_pl.core.world import World
 from stapo_pl.objectives.base import Objective
-from stapo_pl.objectives.kl import kl_divergence
-from stapo_pl.objectives.selections import rare_tokens
 from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.policy.lora import LoRA, adapters_off, check_saved
 from stapo_pl.policy.model import Policy, shipped_policy
-from stapo_pl.rollout.metrics import Means
+from stapo_pl.policy.preparation import Preparation
+from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.training.curves import RolloutCurves
+from stapo_pl.training.events import Events, RolloutDone, StepDone
+from stapo_pl.training.gap import SamplerGap
+from stapo_pl.training.loop import Learner
+from stapo_pl.training.private import forget_logged, is_inside_mini_batch
 from stapo_pl.training.schedule import Schedule, ScheduleName, keep_settings
-
-# Below it a token is rare, where the selection does not say otherwise (2602.15620).
-_RARE_PROBABILITY = 0.002
+from stapo_pl.training.scoring import OldLogprobs, Scorer
 
 
 class PolicyModule(L.LightningModule):
@@ -80,10 +84,7 @@ class PolicyModule(L.LightningModule):
         super().__init__()
         if warmup_steps < 0:
             raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
-        self.gap_bounds = {"gap_mean": max_sampler_gap_mean, "gap_kl": max_sampler_gap_kl}
-        for name, bound in self.gap_bounds.items():
-            if bound is not None and not bound >= 0:
-                raise ConfigError(f"model.max_sampler_{name} must not be negative, got {bound}")
+        self.gap = SamplerGap(max_sampler_gap_mean, max_sampler_gap_kl, on_sampler_gap)
         if lora is not None and lora.dropout and not dropout:
             raise ConfigError(
                 f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
@@ -92,8 +93,8 @@ class PolicyModule(L.LightningModule):
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
-        self.lora, self.dropout, self.packing = lora, dropout, packing
-        self.gradient_checkpointing, self.compile_layers = gradient_checkpointing, compile_layers
+        self.lora, self.dropout = lora, dropout
+        self.preparation = Preparation(lora, packing, gradient_checkpointing, compile_layers)
         self.strict_loading = lora is None  # adapters alone are in a checkpoint
         self.optimizer = optimizer
         self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
@@ -102,13 +103,31 @@ class PolicyModule(L.LightningModule):
         self.policy: Policy | None = None
         # In a list, so that it is no submodule and in no checkpoint.
         self._reference: list[Policy] = []
-        self.world = World()
-        self.on_sampler_gap = on_sampler_gap
-        self.step_metrics, self.gap_metrics, self.validation_metrics = Means(), Means(), Means()
-        self.sampler_gap: dict[str, float] = {}
-        """How far the sampler was from the policy in the first mini-batch of this rollout."""
+        self.validation_metrics = Means()
         self.skipped_steps = 0
-        self._tau_p = getattr(objective.selection, "tau_p", _RARE_PROBABILITY)
+
+    def connect(
+        self,
+        sizes: BatchSizes,
+        rollouts: int,
+        decoding: Decoding,
+        old_logprobs: OldLogprobs,
+        events: Events,
+    ) -> None:
+        """Hands over what learning needs to know of the data; comes before the fit.
+
+        Args:
+            sizes: of the batches that rollouts are cut into.
+            rollouts: of the run.
+            decoding: that rollouts are drawn with.
+            old_logprobs: where the ratio's denominator comes from.
+            events: hears of what happens.
+        """
+        self.steps = rollouts * sizes.steps_per_rollout
+        self.decoding, self.events = decoding, events
+        scorer = Scorer(self.objective, self, old_logprobs, sizes.epochs_per_rollout)
+        self.learner = Learner(self.objective, scorer, self.gap, events, decoding.max_new_tokens)
+        self.curves = RolloutCurves(events)
 
     @property
     def max_positions(self) -> int:
@@ -117,7 +136,7 @@ class PolicyModule(L.LightningModule):
 
     def configure_model(self) -> None:
         if self.policy is None:
-            policy = self._load(self.path, "model.path", self._prepare)
+            policy = self._load(self.path, "model.path", self.preparation.trained)
             # In evaluation mode scoring and update are one pass, whatever a model drops.
             self.policy = policy.train(self.dropout)
 
@@ -125,23 +144,6 @@ class PolicyModule(L.LightningModule):
         """Sharded, where the strategy shards."""
         load = load_policy if self.device_mesh is None else self.trainer.strategy.load
         return load(path, key, prepare)
-
-    def _prepare(self, policy: Policy) -> None:
-        if self.lora is not None:
-            self.lora.add_to(policy)
-        self._prepare_passes(policy)
-        if self.gradient_checkpointing:
-            policy.checkpoint_gradients()
-
-    def _prepare_passes(self, policy: Policy) -> None:
-        if self.packing:
-            policy.pack()
-        if self.compile_layers:
-            policy.compile_layers()
-
-    def _prepare_reference(self, policy: Policy) -> None:
-        policy.requires_grad_(False)
-        self._prepare_passes(policy)
 
     @property
     def reference_is_base(self) -> bool:
@@ -163,7 +165,7 @@ class PolicyModule(L.LightningModule):
                 f"{key}={path}: its vocabulary has {other.vocab_size} tokens, that of the policy "
                 f"{own.vocab_size}"
             )
-        reference = self._load(path, key, self._prepare_reference).eval()
+        reference = self._load(path, key, self.preparation.frozen).eval()
         self._reference = [reference if self.device_mesh is not None else reference.to(self.device)]
 
     def configure_optimizers(self):
@@ -172,116 +174,67 @@ class PolicyModule(L.LightningModule):
         except (TypeError, ValueError) as error:
             raise ConfigError(f"model.optimizer: {error}") from error
         keep_settings(optimizer)
-        steps = self.trainer.max_epochs * self.trainer.datamodule.sizes.steps_per_rollout
-        schedule = Schedule(optimizer, self.lr_schedule, self.warmup_steps, steps)
+        schedule = Schedule(optimizer, self.lr_schedule, self.warmup_steps, self.steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    def statistics(self, batch: MicroBatch) -> TokenStatistics:
-        """Statistics of the policy in training's precision, without gradient and dropout."""
-        return self._forward(self.policy, batch)
+    def current(self, micro: MicroBatch) -> TokenStatistics:
+        """Statistics of the policy, with gradient."""
+        return self.policy(micro.on(self.device))
 
-    def reference_statistics(self, batch: MicroBatch) -> TokenStatistics:
-        """Statistics of the reference policy."""
+    def statistics(self, micro: MicroBatch) -> TokenStatistics:
+        """Statistics of the policy in training's precision, without gradient and dropout."""
+        return self._forward(self.policy, micro)
+
+    def reference_statistics(self, micro: MicroBatch) -> TokenStatistics:
+        """Statistics of the reference policy, without gradient."""
         if self.reference_is_base:
             with adapters_off(self.policy):
-                return self._forward(self.policy, batch)
-        return self._forward(self._reference[0], batch)
+                return self._forward(self.policy, micro)
+        return self._forward(self._reference[0], micro)
 
     @torch.no_grad()
-    def _forward(self, policy: Policy, batch: MicroBatch) -> TokenStatistics:
-        batch = self.transfer_batch_to_device(batch, self.device, 0)
+    def _forward(self, policy: Policy, micro: MicroBatch) -> TokenStatistics:
         was_training = policy.training
         policy.eval()
         with self.trainer.precision_plugin.forward_context():
-            statistics = policy(batch)
+            statistics = policy(micro.on(self.device))
         policy.train(was_training)
         return statistics
 
-    def _note_sampler_gap(self, logprobs_T: Tensor, tokens: Tokens) -> None:
-        gap_T = (logprobs_T - tokens.sampler_logprobs_T).abs()
-        kl_T = kl_divergence(tokens.sampler_logprobs_T, logprobs_T, "k3")
-        self.gap_metrics.update({"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T})
-
-    def _check_sampler_gap(self) -> None:
-        """Warns or raises, as set, if the sampler is not the policy of this rollout."""
-        gap = {name: value.item() for name, value in self.gap_metrics.compute().items()}
-        self.sampler_gap = {f"rollout/sampler_{name}": value for name, value in gap.items()}
-        over = [
-            f"model.max_sampler_{name}={bound:g}"
-            for name, bound in self.gap_bounds.items()
-            if bound is not None and not gap[name] <= bound
-        ]
-        # Drawn from a cut distribution, log-probabilities differ by right.
-        if not over or self.trainer.datamodule.decoding.is_cut:
-            return
-        message = (
-            f"step {self.global_step}: the sampler's log-probabilities differ from the policy's by "
-            f"{gap['gap_mean']:.2g} in the mean (KL {gap['gap_kl']:.2g}, up to "
-            f"{gap['gap_max']:.3g}), more than {' and '.join(over)} allows. Its weights are "
-            "compared at every sync, so it computes something else (attention, cache, "
-            "temperature), or in another precision; objective.correction weighs tokens for it"
-        )
-        if self.on_sampler_gap == "raise":
-            raise TrainingError(f"{message}; the policy was not updated")
-        rank_zero_warn(message)
-
-    def on_train_epoch_start(self) -> None:
-        self.sampler_gap = {}
-        self.gap_metrics.reset()
+    def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
+        self.learner.begin(batch)
+        self._mini_batch = batch.mini_batch
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
-        age = self.global_step - batch.version
-        assert age == batch.mini_batch, (
-            f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch}"
+        age = self.global_step - batch.mini_batch.rollout.version
+        assert age == batch.mini_batch.step, (
+            f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch.step}"
         )
-        tokens, by_sampler = batch.tokens, self.trainer.datamodule.old_logprobs == "sampler"
-        if batch.mini_batch == 0 and by_sampler and self.dropout:
-            # The sampler is compared with what it sampled from, which drops nothing.
-            self._note_sampler_gap(self.statistics(batch).logprobs_T, tokens)
-        current = self.policy(batch)
-        if tokens.old_logprobs_T is None:
-            # Nothing asked for a scoring pass: this is the policy that made the rollout.
-            tokens.old_logprobs_T = current.logprobs_T.detach()
-        if batch.mini_batch == 0 and not (by_sampler and self.dropout):
-            logprobs_T = current.logprobs_T.detach() if by_sampler else tokens.old_logprobs_T
-            self._note_sampler_gap(logprobs_T, tokens)
-        loss = self.objective.loss(current, tokens)
-        values = {
-            "loss": loss,
-            "entropy": current.entropy_T,
-            "silenced_fraction": tokens.weights_T == 0,
-            "rare_fraction": rare_tokens(tokens, current, self._tau_p),
-            "kl_old": kl_divergence(tokens.old_logprobs_T, current.logprobs_T, "k3"),
-            **self.objective.token_metrics(current, tokens),
-        }
-        if tokens.correction_T is not None:
-            values["correction_weight"] = values["correction_weight_max"] = tokens.correction_T
-            values["correction_masked_fraction"] = tokens.correction_T == 0
-        if tokens.reference_logprobs_T is not None:
-            values["kl_reference"] = kl_divergence(
-                current.logprobs_T, tokens.reference_logprobs_T, "k3"
-            )
-        self.step_metrics.update(values)
+        loss = self.learner.loss(batch)
         # Lightning will divide by both; the weights are already those of the whole mini-batch.
-        return loss * self.trainer.accumulate_grad_batches * self.world.size
-
-    def on_train_batch_start(self, batch: MicroBatch, batch_idx: int) -> None:
-        self._mini_batch, self._mini_batch_is_empty = batch.mini_batch, batch.empty
+        return loss * self.trainer.accumulate_grad_batches * World().size
 
     def on_train_batch_end(self, outputs, batch: MicroBatch, batch_idx: int) -> None:
         """Frees the gradients of a step that is done, so that nobody else has to guess when."""
-        if not self.trainer.fit_loop._should_accumulate():
+        self.curves.batch_ends()
+        if not is_inside_mini_batch(self.trainer):
             self.zero_grad()
 
+    def on_train_epoch_start(self) -> None:
+        self._skipped_before = self.skipped_steps
+
     def on_train_epoch_end(self) -> None:
+        metrics = self.curves.of_rollout() | self.gap.curves
+        self.log_dict(metrics, sync_dist=True)
+        self.events.tell(RolloutDone(metrics, self.skipped_steps - self._skipped_before))
         self.trainer.finish_rollout()
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
-        if self._mini_batch_is_empty:
+        if self._mini_batch.is_empty:
             optimizer_closure()
-            self.step_metrics.reset()
-            self.trainer._results.reset()  # else Lightning logs the step before once more
+            self.learner.means.reset()
+            forget_logged(self.trainer)
             self.skipped_steps += 1
             self.log("policy/skipped_steps", float(self.skipped_steps))
         else:
@@ -289,9 +242,9 @@ class PolicyModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Logs the step before clipping; raises TrainingError if it is not finite."""
-        if self._mini_batch == 0:
-            self._check_sampler_gap()
-        values = self.step_metrics.compute()
+        if self._mini_batch.step == 0:
+            self.gap.check(self.global_step, self.decoding.is_cut)
+        values = self.learner.means.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         values["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
@@ -303,7 +256,9 @@ class PolicyModule(L.LightningModule):
                     "the policy was not updated, and the last checkpoint is intact"
                 )
         self._grad_norm = values["grad_norm"]
-        self.log_dict({f"policy/{name}": value for name, value in values.items()})
+        metrics = {f"policy/{name}": value for name, value in values.items()}
+        self.log_dict(metrics)
+        self.events.tell(StepDone(self.global_step, metrics))
 
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None

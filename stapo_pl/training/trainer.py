@@ -11,8 +11,11 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.policy.precision import PRECISIONS, compute_dtype
+from stapo_pl.training.datamodule import RolloutDataModule
+from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.signals import Signals
 from stapo_pl.training.strategy import FSDP
+from stapo_pl.training.wiring import connect
 
 
 class RolloutTrainer(L.Trainer):
@@ -56,6 +59,18 @@ class RolloutTrainer(L.Trainer):
         self._remove_now = self.strategy.remove_checkpoint
         # Whoever saves also removes what came before, which must stay until the new one is there.
         self.strategy.remove_checkpoint = self._remove_checkpoint
+
+    def fit(self, model: PolicyModule, datamodule: RolloutDataModule, ckpt_path=None) -> None:
+        """Trains the policy on rollouts of the data.
+
+        Args:
+            ckpt_path: a checkpoint to go on from.
+
+        Raises:
+            ConfigError: the parts do not go together; see `wiring.connect`.
+        """
+        connect(self, model, datamodule)
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
 
     @property
     def inside_rollout(self) -> bool:

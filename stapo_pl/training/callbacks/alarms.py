@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
-
+from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.training.datamodule import RolloutDataModule
-from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.events import RolloutDone
+from stapo_pl.training.parts import Parts, RunCallback
 
 # A response may end, or be parsed, by accident; what holds for so many has one cause.
 _NEARLY_ALL = 0.95
@@ -15,7 +15,7 @@ _NEARLY_ALL = 0.95
 _PATIENCE = 5
 
 
-class Alarms(L.Callback):
+class Alarms(RunCallback):
     """Warns once of each fault that leaves a run without signal.
 
     After the first rollout: nearly no response was judged, ended, or had an answer. After five
@@ -33,24 +33,24 @@ class Alarms(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._silent = state_dict["silent"]
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: PolicyModule) -> None:
-        self._skipped_before = pl_module.skipped_steps
+    def connect(self, parts: Parts) -> None:
+        self._data, self._module = parts.data, parts.module
+        parts.events.listen(RolloutDone, self._rollout_done)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: PolicyModule) -> None:
-        data, metrics = trainer.datamodule, trainer.datamodule.rollout_metrics
-        if trainer.current_epoch == 0:
+    def _rollout_done(self, event: RolloutDone) -> None:
+        data, metrics, module = self._data, event.metrics, self._module
+        if module.current_epoch == 0:
             for line in first_rollout(metrics, data):
-                pl_module.print(f"warning: {line}")
+                module.print(f"warning: {line}")
         if self._silent == _PATIENCE:
             return
-        skipped = pl_module.skipped_steps - self._skipped_before
         is_silent = metrics["reward/zero_signal_fraction"] == 1
-        is_silent |= skipped == data.sizes.steps_per_rollout
+        is_silent |= event.skipped_steps == data.sizes.steps_per_rollout
         self._silent = self._silent + 1 if is_silent else 0
         if self._silent == _PATIENCE:
-            pl_module.print(
+            module.print(
                 f"warning: {_PATIENCE} rollouts in a row taught nothing, as all responses to each "
-                f"prompt were rewarded alike, or masked.\n{why_silent(metrics, data, pl_module)}"
+                f"prompt were rewarded alike, or masked.\n{why_silent(metrics, data, data.rules)}"
             )
 
 
@@ -84,11 +84,11 @@ def first_rollout(metrics: dict[str, float], data: RolloutDataModule) -> list[st
     return lines
 
 
-def why_silent(metrics: dict[str, float], data: RolloutDataModule, module: PolicyModule) -> str:
+def why_silent(metrics: dict[str, float], data: RolloutDataModule, rules: RolloutRules) -> str:
     """The likely cause of a rollout that taught nothing."""
     accuracy, reward = metrics["reward/accuracy"], metrics["reward/mean"]
     truncated = metrics["rollout/truncated_fraction"]
-    if truncated == 1 and module.objective.overlong_filtering:
+    if truncated == 1 and rules.overlong_filtering:
         return (
             f"All are cut off at data.max_new_tokens={data.decoding.max_new_tokens}, and "
             "objective.overlong_filtering masks those"

@@ -10,9 +10,11 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from stapo_pl.core.progress import progress_bar
+from stapo_pl.training.events import Phase, RolloutCollected, RolloutDone, StepDone
+from stapo_pl.training.parts import Parts, RunCallback
 
 
-class RunProgress(ProgressBar):
+class RunProgress(RunCallback, ProgressBar):
     """Counts optimizer steps from the run's beginning to its end, and names the phase.
 
     Lightning's own bar starts again with every epoch, which here is every rollout.
@@ -22,6 +24,13 @@ class RunProgress(ProgressBar):
         super().__init__()
         self.is_enabled = True
         self._bar: tqdm | None = None
+        self._metrics: dict[str, float] = {}
+
+    def connect(self, parts: Parts) -> None:
+        self._steps_per_rollout = parts.data.sizes.steps_per_rollout
+        parts.events.listen(Phase, self._show_phase)
+        for kind in (RolloutCollected, StepDone, RolloutDone):
+            parts.events.listen(kind, lambda event: self._metrics.update(event.metrics))
 
     def disable(self) -> None:
         self.is_enabled = False
@@ -33,12 +42,11 @@ class RunProgress(ProgressBar):
         super().setup(trainer, pl_module, stage)
         if not trainer.is_global_zero:
             self.disable()
-        trainer.datamodule.on_phase = self._show_phase
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.is_enabled:
             self._bar = progress_bar(
-                total=trainer.max_epochs * trainer.datamodule.sizes.steps_per_rollout,
+                total=trainer.max_epochs * self._steps_per_rollout,
                 initial=trainer.global_step,
                 unit="step",
                 desc="start",
@@ -46,15 +54,14 @@ class RunProgress(ProgressBar):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         if self._bar is not None and trainer.global_step > self._bar.n:
-            metrics = trainer.callback_metrics | trainer.datamodule.rollout_metrics
             shown = {
-                label: f"{float(metrics[key]):.3g}"
+                label: f"{float(self._metrics[key]):.3g}"
                 for label, key in (
                     ("reward", "reward/mean"),
                     ("entropy", "policy/entropy"),
                     ("samples/s", "throughput/samples_per_s"),
                 )
-                if key in metrics
+                if key in self._metrics
             }
             self._bar.set_postfix(shown, refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
@@ -73,9 +80,10 @@ class RunProgress(ProgressBar):
         elif self.is_enabled:
             print(*args, **kwargs)
 
-    def _show_phase(self, phase: str, done: int, total: int) -> None:
+    def _show_phase(self, phase: Phase) -> None:
         if self._bar is not None:
-            self._bar.set_description(f"{phase:<10} {done}/{total}", refresh=False)
+            text = f"{phase.name:<10} {phase.done}/{phase.total}"
+            self._bar.set_description(text, refresh=False)
             if sys.stderr.isatty():
                 self._bar.refresh()
 

@@ -1,20 +1,18 @@
-"""What a rollout was like, for TensorBoard: scalars and some completions as text."""
+"""Some completions of a rollout, as text."""
 
 from __future__ import annotations
-
-import time
-from typing import Any
 
 import lightning as L
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Trajectory
-from stapo_pl.rollout.rollout import Rollout
+from stapo_pl.core.types import Rollout, Trajectory
+from stapo_pl.training.events import RolloutCollected
+from stapo_pl.training.parts import Parts, RunCallback
 
 
-class RolloutLog(L.Callback):
-    """Logs a rollout's scalars when it has been trained on, and a few of its completions.
+class RolloutLog(RunCallback):
+    """Logs a few completions of a rollout when it has been trained on.
 
     Args:
         completions: how many completions to show, from one group each; 0 shows none.
@@ -30,26 +28,17 @@ class RolloutLog(L.Callback):
         self.completions, self.every_n_rollouts = completions, every_n_rollouts
         self._rollout: Rollout | None = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        trainer.datamodule.on_rollout = self._remember
+    def connect(self, parts: Parts) -> None:
+        self._tokenizer = parts.module.tokenizer
+        parts.events.listen(RolloutCollected, self._remember)
 
-    def _remember(self, rollout: Rollout) -> None:
-        self._rollout = rollout
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        self._end = time.perf_counter()  # what follows the last one may be a validation
+    def _remember(self, event: RolloutCollected) -> None:
+        self._rollout = event.rollout
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = trainer.datamodule.rollout_metrics
-        seconds = self._end - trainer.datamodule.rollout_start
-        metrics["time/update_s"] = seconds - metrics["time/rollout_s"] - metrics["time/score_s"]
-        metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
-        metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds
-        metrics |= pl_module.sampler_gap
-        pl_module.log_dict(metrics, sync_dist=True)
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
             shown = [group[0] for group in self._rollout.sampled[: self.completions]]
-            text = "\n\n---\n\n".join(_as_markdown(t, pl_module.tokenizer) for t in shown)
+            text = "\n\n---\n\n".join(_as_markdown(t, self._tokenizer) for t in shown)
             for logger in trainer.loggers:
                 if text and hasattr(logger.experiment, "add_text"):
                     logger.experiment.add_text("completions", text, trainer.global_step - 1)

@@ -8,13 +8,14 @@ from contextlib import suppress
 
 import lightning as L
 
-from stapo_pl.core.batches import MicroBatch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers import Room, Sampler, choose_sampler
+from stapo_pl.training.events import RolloutCollected
+from stapo_pl.training.parts import Parts, RunCallback
 
 
-class SamplerCallback(L.Callback):
+class SamplerCallback(RunCallback):
     """Builds the sampler, wakes it and brings it in step before it is used, and lets it sleep.
 
     The sync is pulled: every generation, for training or validation, first compares the sampler's
@@ -35,11 +36,15 @@ class SamplerCallback(L.Callback):
         self.room = Room()
         """What the device has for the engine; to be set by whoever plans the run."""
         self._version: int | None = None
-        self._sync_seconds = 0.0
+        self._sync_seconds = self._rollout_sync_seconds = 0.0
+
+    def connect(self, parts: Parts) -> None:
+        self._module, self._data = parts.module, parts.data
+        parts.events.listen(RolloutCollected, self._rollout_collected)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._trainer, self._module, self._version = trainer, pl_module, None
-        data, device = trainer.datamodule, trainer.strategy.root_device
+        self._version = None
+        data, device = self._data, trainer.strategy.root_device
         if self.engine is None:
             self.engine, choice = choose_sampler(device)
             if trainer.is_global_zero:
@@ -51,7 +56,6 @@ class SamplerCallback(L.Callback):
             data.max_prompt_tokens + data.decoding.max_new_tokens,
             self.room,
         )
-        data.generate, data.on_sampled = self.generate, self.sleep
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
         self._version = None  # the weights change while the global step may not
@@ -59,9 +63,8 @@ class SamplerCallback(L.Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._sync_seconds = 0.0  # of the rollout alone
 
-    def on_train_batch_start(self, trainer, pl_module, batch: MicroBatch, batch_idx: int) -> None:
-        if batch_idx == 0:  # a validation may follow
-            trainer.datamodule.rollout_metrics["time/sync_s"] = self._sync_seconds
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("time/sync_s", self._rollout_sync_seconds, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.sleep()
@@ -89,12 +92,16 @@ class SamplerCallback(L.Callback):
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
         """One completion a request, from the policy as it is now."""
-        if self._version != self._trainer.global_step:
+        if self._version != self._module.global_step:
             start = time.perf_counter()
             self.engine.load_weights(self._module.policy.named_weights())
-            self._version = self._trainer.global_step
+            self._version = self._module.global_step
             self._sync_seconds += time.perf_counter() - start
         return self.engine.generate(requests, decoding, progress)
+
+    def _rollout_collected(self, event: RolloutCollected) -> None:
+        self._rollout_sync_seconds = self._sync_seconds  # a validation may follow
+        self.sleep()
 
     def sleep(self) -> None:
         """Frees the sampler's memory for the updates that follow."""

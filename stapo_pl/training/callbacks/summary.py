@@ -8,19 +8,20 @@ from typing import Any
 
 import lightning as L
 
-from stapo_pl.core.batches import MicroBatch
 from stapo_pl.core.errors import TrainingError
+from stapo_pl.training.events import RolloutDone, StepDone
+from stapo_pl.training.parts import Parts, RunCallback
+from stapo_pl.training.private import validate, validate_after_training
 
 _VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k", "val/majority_at_k")
 _EVERY_STEP = ("policy/entropy", "policy/grad_norm", "policy/silenced_fraction")
 _EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
 
-class RunSummary(L.Callback):
+class RunSummary(RunCallback):
     """Validates before the first and after the last step; prints sizes first and results last.
 
-    What it keeps is in the checkpoint, so a resumed run prints the table of the whole run. It reads
-    what RolloutLog measures and stands after it in the list of callbacks.
+    What it keeps is in the checkpoint, so a resumed run prints the table of the whole run.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,11 @@ class RunSummary(L.Callback):
         self._seconds_before_resume = 0.0
         self._start: float | None = None
         self._folder: str | None = None
+
+    def connect(self, parts: Parts) -> None:
+        self._data = parts.data
+        parts.events.listen(StepDone, lambda event: self._note(event.metrics, _EVERY_STEP))
+        parts.events.listen(RolloutDone, lambda event: self._note(event.metrics, _EVERY_ROLLOUT))
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": self._seen, "validated_at": self._validated_at, "seconds": self._seconds()}
@@ -44,20 +50,13 @@ class RunSummary(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
-        text = trainer.datamodule.describe()
+        text = self._data.describe()
         self._print(trainer, text)
         for logger in trainer.loggers:
             if hasattr(logger.experiment, "add_text"):
                 logger.experiment.add_text("data", f"```\n{text}\n```")
         if trainer.global_step == 0:
-            _validate(trainer)
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch: MicroBatch, batch_idx) -> None:
-        if not trainer.fit_loop._should_accumulate() and not batch.empty:
-            self._note(trainer.callback_metrics, _EVERY_STEP)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._note(trainer.datamodule.rollout_metrics, _EVERY_ROLLOUT)
+            validate(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._note(trainer.callback_metrics, _VALIDATED)
@@ -66,13 +65,11 @@ class RunSummary(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         is_due = self._validated_at != trainer.global_step and trainer.enable_validation
         if is_due and not trainer.requeue_is_due:
-            trainer.fit_loop.epoch_loop._batches_that_stepped -= 1  # as at the end of a rollout
-            _validate(trainer)
-            trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+            validate_after_training(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._start is None:
-            rollouts = trainer.global_step // trainer.datamodule.sizes.steps_per_rollout
+            rollouts = trainer.global_step // self._data.sizes.steps_per_rollout
             self._print(trainer, f"the run is complete: it has had {rollouts} rollouts")
         rows = [("", "first", "last", "mean")]
         for name in (*_VALIDATED, *_EVERY_ROLLOUT, *_EVERY_STEP):
@@ -121,13 +118,6 @@ class RunSummary(L.Callback):
     def _print(trainer: L.Trainer, text: str) -> None:
         if trainer.is_global_zero:
             print(f"\n{text}\n", flush=True)
-
-
-def _validate(trainer: L.Trainer) -> None:
-    """One validation, as Lightning's own training loop runs it between batches."""
-    trainer.validating = True
-    trainer.fit_loop.epoch_loop.val_loop.run()
-    trainer.training = True
 
 
 def _show(name: str, value: float) -> str:

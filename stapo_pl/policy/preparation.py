@@ -1,0 +1,44 @@
+"""What is done to a policy once, after it is loaded and before it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stapo_pl.policy.lora import LoRA
+from stapo_pl.policy.model import Policy
+
+
+@dataclass
+class Preparation:
+    """How the passes of a policy are made.
+
+    Args:
+        lora: adapters that are trained in the policy's place; None trains all of it.
+        packing: whether sequences are laid end to end instead of padded.
+        gradient_checkpointing: whether activations are computed again in the backward pass.
+        compile_layers: whether decoder layers are compiled.
+    """
+
+    lora: LoRA | None = None
+    packing: bool = False
+    gradient_checkpointing: bool = False
+    compile_layers: bool = False
+
+    def trained(self, policy: Policy) -> None:
+        """Prepares a policy that is updated."""
+        if self.lora is not None:
+            self.lora.add_to(policy)
+        self._passes(policy)
+        if self.gradient_checkpointing:
+            policy.checkpoint_gradients()
+
+    def frozen(self, policy: Policy) -> None:
+        """Prepares a policy that is only asked, such as the reference."""
+        policy.requires_grad_(False)
+        self._passes(policy)
+
+    def _passes(self, policy: Policy) -> None:
+        if self.packing:
+            policy.pack()
+        if self.compile_layers:
+            policy.compile_layers()

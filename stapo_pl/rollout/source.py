@@ -1,0 +1,66 @@
+"""Where the rollouts of a run come from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from stapo_pl.core.types import Decoding, Rollout
+from stapo_pl.core.world import World
+from stapo_pl.rewards.base import Reward
+from stapo_pl.rollout.collector import Collector
+from stapo_pl.rollout.metrics import rollout_metrics
+from stapo_pl.rollout.rounds import fill_rollout
+from stapo_pl.rollout.rules import RolloutRules
+from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.rollout.stream import PromptStream
+
+
+@dataclass
+class RolloutSource:
+    """Asks the prompts of the stream, one rollout after another."""
+
+    stream: PromptStream
+    collector: Collector
+    reward: Reward
+    rules: RolloutRules
+    decoding: Decoding
+    sizes: BatchSizes
+    seed: int
+    """Of the run."""
+
+    def collect(self, cursor: int, device: torch.device) -> tuple[Rollout, dict[str, float]]:
+        """One rollout, and its curves. Collective over all ranks.
+
+        Args:
+            cursor: position in the stream of the first prompt.
+            device: where this rank computes.
+        """
+        world, start = World(), time.perf_counter()
+        graded_before = self.collector.grade_seconds
+        collect = partial(
+            self.collector.collect,
+            group_size=self.sizes.group_size,
+            decoding=self.decoding,
+            reward=self.reward,
+            rules=self.rules,
+            phase="rollout",
+            seed_key=(self.seed, "rollout"),
+        )
+        rollout = fill_rollout(
+            self.stream,
+            cursor,
+            self.sizes.prompts_per_rollout,
+            collect,
+            self.rules.dynamic_sampling,
+            world,
+            device,
+        )
+        seconds = time.perf_counter() - start
+        metrics = rollout_metrics(rollout, list(self.reward.worst_components), world, device)
+        metrics["time/rollout_s"] = seconds
+        metrics["time/grade_s"] = self.collector.grade_seconds - graded_before
+        return rollout, metrics

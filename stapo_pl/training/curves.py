@@ -1,0 +1,40 @@
+"""The curves of a rollout: those of its collection, and how long its parts took."""
+
+from __future__ import annotations
+
+import time
+
+from stapo_pl.training.events import Events, RolloutCollected, RolloutScored
+
+
+class RolloutCurves:
+    """Gathers the curves of the present rollout while it is trained on."""
+
+    def __init__(self, events: Events) -> None:
+        self._metrics: dict[str, float] = {}
+        self._since = 0.0
+        self._end = 0.0
+        events.listen(RolloutCollected, self._collected)
+        events.listen(RolloutScored, self._scored)
+
+    def batch_ends(self) -> None:
+        """A micro-batch was trained on. What follows the last one may be a validation."""
+        self._end = time.perf_counter()
+
+    def of_rollout(self) -> dict[str, float]:
+        """All curves of the rollout that ends; times are in seconds."""
+        metrics = dict(self._metrics)
+        metrics["time/update_s"] = self._end - self._since
+        seconds = sum(metrics[f"time/{part}_s"] for part in ("rollout", "score", "update"))
+        metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
+        metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds
+        return metrics
+
+    def _collected(self, event: RolloutCollected) -> None:
+        self._metrics = event.metrics
+        self._since = time.perf_counter()
+
+    def _scored(self, event: RolloutScored) -> None:
+        now = time.perf_counter()
+        self._metrics["time/score_s"] = now - self._since
+        self._since = now

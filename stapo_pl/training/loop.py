@@ -1,0 +1,140 @@
+"""One rollout and its updates, from top to bottom.
+
+    the data module: `Rollouts`                   the module: `Learner`
+
+    prompts -> Collector -> Rollout
+    Rollout -> cut -> mini- and micro-batches --> first of a rollout:     score
+                                                  first of a mini-batch:  decide
+                                                  each of them:           loss
+    the sampler takes the new weights <---------- last of a mini-batch:   optimizer step
+
+Lightning stands between the two. It asks the data module for one micro-batch after another, hands
+each to the module, and takes an optimizer step when a mini-batch is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens, TokenStatistics
+from stapo_pl.core.means import Means
+from stapo_pl.core.seeding import reseed
+from stapo_pl.core.world import World
+from stapo_pl.objectives import Objective
+from stapo_pl.rollout.batching import cut
+from stapo_pl.rollout.source import RolloutSource
+from stapo_pl.training.events import (
+    Events,
+    MiniBatchDone,
+    Phase,
+    RolloutCollected,
+    RolloutScored,
+)
+from stapo_pl.training.gap import SamplerGap
+from stapo_pl.training.scoring import Scorer
+
+
+@dataclass
+class Rollouts:
+    """Makes rollouts, and hands each of them out as micro-batches."""
+
+    source: RolloutSource
+    micro_batches: int
+    """Of each mini-batch, on this rank."""
+    events: Events
+
+    def batches(
+        self, cursor: int, version: int, number: int, device: torch.device
+    ) -> Iterator[MicroBatch]:
+        """The micro-batches of one rollout, in the order in which they are trained on.
+
+        Args:
+            cursor: position in the stream of prompts.
+            version: the optimizer step whose policy samples.
+            number: of the rollout in the run.
+            device: where this rank computes.
+        """
+        rollout, metrics = self.source.collect(cursor, device)
+        self.events.tell(RolloutCollected(rollout, metrics))
+        # Right after sampling: what is random in the update depends on nothing that came before.
+        reseed(self.source.seed, "update", number, World().rank)
+        sizes, temperature = self.source.sizes, self.source.decoding.temperature
+        batch = cut(rollout, version, sizes, self.micro_batches, temperature)
+        for step in range(sizes.steps_per_rollout):
+            self.events.tell(Phase("update", step, sizes.steps_per_rollout))
+            mini_batch = batch.mini_batches[step % sizes.mini_batches].at_step(step)
+            yield from mini_batch.micro_batches
+
+
+@dataclass
+class Learner:
+    """Turns the micro-batches of a rollout into shares of the loss."""
+
+    objective: Objective
+    scorer: Scorer
+    gap: SamplerGap
+    events: Events
+    max_new_tokens: int
+    """Longest possible response."""
+    means: Means = field(default_factory=Means)
+    """Curves of the optimizer step."""
+    _statistics: list[TokenStatistics] = field(default_factory=list)
+    """Of the micro-batches that this mini-batch has had."""
+
+    def begin(self, micro: MicroBatch) -> None:
+        """What has to be known before this micro-batch is trained on."""
+        mini_batch = micro.mini_batch
+        if micro is mini_batch.micro_batches[0]:
+            if mini_batch.step == 0:
+                self.score(mini_batch.rollout)
+            self.decide(mini_batch)
+
+    def score(self, batch: RolloutBatch) -> None:
+        """Fills in old and reference log-probabilities, and the advantages of tokens."""
+        self.gap.start()
+        for number, mini_batch in enumerate(batch.mini_batches):
+            self.events.tell(Phase("score", number, len(batch.mini_batches)))
+            self.scorer.score(mini_batch, is_first=number == 0)
+        self.events.tell(RolloutScored(batch))
+
+    def decide(self, mini_batch: MiniBatch) -> None:
+        """Decides over the whole mini-batch, and all ranks, which tokens teach and how much."""
+        is_stale = self.objective.needs_current_statistics and mini_batch.step > 0
+        behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
+        statistics = self.scorer.statistics(mini_batch) if is_stale else behavior
+        micros, world = mini_batch.micro_batches, World()
+        tokens = Tokens.cat([micro.tokens.to(self.scorer.device) for micro in micros])
+        self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
+        if is_stale and behavior is not None:
+            by_behavior_T = self.objective.selection.select(tokens, behavior, world)
+            self.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
+        mini_batch.is_empty = (
+            int(world.sum(torch.tensor(len(tokens), device=self.scorer.device))) == 0
+        )
+        for micro, part in zip(
+            micros, tokens.split([len(micro.tokens) for micro in micros]), strict=True
+        ):
+            micro.tokens = part
+        self._statistics.clear()
+
+    def loss(self, micro: MicroBatch) -> Tensor:
+        """The micro-batch's share of the loss; the shares of all ranks add up to the loss."""
+        mini_batch, tokens = micro.mini_batch, micro.tokens
+        current = self.scorer.passes.current(micro)
+        if tokens.old_logprobs_T is None:
+            # Nothing asked for a scoring pass: this is the policy that made the rollout.
+            tokens.old_logprobs_T = current.logprobs_T.detach()
+        if mini_batch.step == 0:
+            self.gap.note(self.scorer.behavior_logprobs(micro, current), tokens)
+        loss, metrics = self.objective.loss(current, tokens)
+        self.means.update({"loss": loss, **metrics})
+        self._statistics.append(current.detach())
+        if micro is mini_batch.micro_batches[-1]:
+            tokens = Tokens.cat([micro.tokens for micro in mini_batch.micro_batches])
+            statistics = TokenStatistics.cat(self._statistics)
+            self.events.tell(MiniBatchDone(mini_batch, tokens, statistics))
+        return loss

@@ -1,0 +1,60 @@
+"""Who hands what to whom, once, before a fit.
+
+Module, data module and callbacks know of each other what is handed over here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import lightning as L
+
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.objectives import Correction
+from stapo_pl.training.callbacks.sampler import SamplerCallback
+from stapo_pl.training.datamodule import RolloutDataModule
+from stapo_pl.training.events import Events
+from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.parts import Parts, RunCallback
+
+
+def connect(trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule) -> None:
+    """Makes one run of the three.
+
+    Raises:
+        ConfigError: the objective's ratio is not to the distribution that rollouts are drawn from.
+    """
+    check_ratio(module.objective.correction, data)
+    events = Events()
+    (sampler,) = (c for c in trainer.callbacks if isinstance(c, SamplerCallback))
+    data.connect(
+        sampler,
+        module.tokenizer,
+        module.model_config,
+        module.path,
+        module.objective.rollout,
+        events,
+    )
+    module.connect(data.sizes, trainer.max_epochs, data.decoding, data.old_logprobs, events)
+    for callback in trainer.callbacks:
+        if isinstance(callback, RunCallback):
+            callback.connect(Parts(module, data, events))
+
+
+def check_ratio(correction: Correction | None, data: RolloutDataModule) -> None:
+    """Checks that the ratio of an objective is to the distribution that rollouts are drawn from.
+
+    Raises:
+        ConfigError: it is not; the message says what to set.
+    """
+    decoding = data.decoding
+    if correction is not None and data.old_logprobs == "sampler":
+        raise ConfigError(
+            "objective.correction weighs by the ratio of the policy's log-probabilities to the "
+            "sampler's, which is 1 with data.old_logprobs=sampler: set one or the other"
+        )
+    if decoding.is_cut and (correction is None or not correction.takes_cuts):
+        raise ConfigError(
+            f"data.top_p={decoding.top_p} and data.top_k={decoding.top_k} cut the distribution "
+            "that rollouts are drawn from, so that they are not the policy's: set data.top_p=1 "
+            "data.top_k=0, or objective.correction=TokenTIS data.old_logprobs=recompute, which "
+            "weighs each token by the ratio of the two"
+        )
