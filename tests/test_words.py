@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from conftest import CONFIGS
 
+from stapo_pl import objectives
 from stapo_pl.cli.evaluate import make_parser
 from stapo_pl.cli.fit import KINDS, StapoCLI
 from stapo_pl.cli.grammar import EVALUATE, FIT, OverrideError, expand
 from stapo_pl.cli.kinds import choices, classes, settings
-from stapo_pl.cli.parser import Words
 from stapo_pl.cli.screen import first_screen
+from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError
 
 
@@ -39,11 +41,18 @@ def said(parsers, script: str, words: list[str]) -> str:
     parser, grammar, kinds = parsers[script]
     try:
         args = expand(words, CONFIGS, grammar)
-        Words(parser, grammar, CONFIGS, kinds).check(args)
+        args = Words(parser, grammar, CONFIGS, kinds).check(args)
     except (OverrideError, ConfigError) as error:
         return str(error)
     parser.parse_args(args)  # ends the process if it refuses what was found right
     return ""
+
+
+def resolved(parsers, *words: str) -> dict:
+    """All settings, as words of a fit resolve them."""
+    parser, grammar, kinds = parsers["fit"]
+    args = Words(parser, grammar, CONFIGS, kinds).check(expand(words, CONFIGS, grammar))
+    return parser.parse_args(args).as_dict()
 
 
 UNKNOWN = {
@@ -131,7 +140,6 @@ WRONG = {
     "objective=grpo objective.selection=S2TT": "did you mean S2T?; there are S2T, TopEntropy",
     "objective=grpo objective.selection.tau_p=1": "choose what has it first, as in objective.sel",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
-    "objective.selection.tau_p=0.1 objective.selection=S2T objective=grpo": "choose what has it fi",
     "objective=my_module.CISPO": "cannot be imported: ModuleNotFoundError: No module named",
     "objective=torch.nn.Linear": "objective=torch.nn.Linear: is no Objective",
     "sampler.batch_size=8": "choose what has it first, as in sampler=NAME sampler.batch_size=...",
@@ -213,6 +221,52 @@ def test_what_a_file_sets_is_checked_likewise(parsers, tmp_path):
         file.write_text(text)
         assert message in said(parsers, "fit", [f"--config={file}"])
     assert "cannot be read" in said(parsers, "fit", ["--config=nowhere.yaml"])
+
+
+@dataclass(kw_only=True)
+class Own(objectives.GRPO):
+    """An objective of a user's own."""
+
+    selection: objectives.Selection | None = None
+    clip_low: float = 0.5
+
+
+OWN = f"{__name__}.Own"
+PLAIN = {"clip_low": 0.5, "clip_high": 0.2, "dual_clip": None, "selection": None, "kl_coef": 0.0}
+
+
+def test_a_class_that_is_named_takes_nothing_from_the_one_before(parsers, tmp_path):
+    """Whether a word names it, a file of a group, or a file of settings."""
+    own, tree = tmp_path / "own.yaml", tmp_path / "tree.yaml"
+    own.write_text(f"class_path: {OWN}")
+    tree.write_text(f"model:\n  objective: {{class_path: {OWN}}}")
+    before = ["objective=dapo", "objective.clip_high=0.9", "objective.kl_coef=0.7"]
+    for word in (f"objective={OWN}", f"objective={own}", f"--config={tree}"):
+        words = [word] if "config" in word else [before[0], word]
+        found = resolved(parsers, *words)["model"]["objective"]
+        assert found["class_path"] == OWN
+        assert {key: found["init_args"][key] for key in PLAIN} == PLAIN, word
+    selection = "{class_path: S2T, init_args: {statistics: current}}"
+    grpo = f"{{class_path: stapo_pl.objectives.GRPO, init_args: {{selection: {selection}}}}}"
+    tree.write_text(f"model:\n  objective: {grpo}")
+    found = resolved(parsers, f"--config={tree}", "objective.selection=TopEntropy")
+    selection = found["model"]["objective"]["init_args"]["selection"]
+    assert selection["init_args"] == {"fraction": 0.2, "statistics": "behavior"}
+    optimizer = resolved(parsers, "model.optimizer=Adam")["model"]["optimizer"]["init_args"]
+    assert (optimizer["lr"], optimizer["betas"]) == (1e-3, (0.9, 0.999))
+
+
+def test_one_parse_does_not_change_the_next(parsers):
+    """jsonargparse keeps the defaults of classes, and changes them."""
+    before = resolved(parsers, "objective=dapo")
+    resolved(parsers, "objective=dapo", "objective.dynamic_sampling=null", "objective.kl_coef=1")
+    assert resolved(parsers, "objective=dapo") == before
+
+
+def test_what_is_inside_a_class_may_be_set_before_the_class(parsers):
+    words = ("objective=grpo", "objective.selection.tau_p=0.1", "objective.selection=S2T")
+    found = resolved(parsers, *words)["model"]["objective"]["init_args"]["selection"]
+    assert found["init_args"]["tau_p"] == 0.1
 
 
 def without_words(parser, name: str, seen: set[type]) -> list[str]:

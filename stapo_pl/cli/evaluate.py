@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stapo_pl.cli.checkpoints import exported, find_checkpoint
 from stapo_pl.cli.grammar import EVALUATE
-from stapo_pl.cli.parser import HelpfulParser, Words, refusal
+from stapo_pl.cli.parser import HelpfulParser, refusal
+from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.seeding import check_seed
 from stapo_pl.core.world import World
@@ -75,8 +76,7 @@ def main(args: list[str], config_dir: Path) -> None:
     transformers.utils.logging.disable_progress_bar()
     parser = make_parser(config_dir)
     try:
-        Words(parser, EVALUATE, config_dir).check(args)
-        config = parser.parse_args(args)
+        config = parser.parse_args(Words(parser, EVALUATE, config_dir).check(args))
         with _ranks() as device:
             _evaluate(config, parser, device)
     except (ConfigError, OmegaConfBaseException) as error:
@@ -91,7 +91,6 @@ def make_parser(config_dir: Path) -> HelpfulParser:
     """Of the words of an evaluation."""
     parser = HelpfulParser(
         parser_mode="omegaconf+",
-        default_config_files=[str(config_dir / "evaluate.yaml")],
         allow_abbrev=False,
         description="Measures a policy on benchmarks.",
     )

@@ -26,8 +26,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from stapo_pl.cli.grammar import FIT
 from stapo_pl.cli.naming import flat, run_name, usual
-from stapo_pl.cli.parser import HelpfulParser, Words, refusal
+from stapo_pl.cli.parser import HelpfulParser, refusal
 from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
+from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
 from stapo_pl.memory.planning import is_sharded, plan_run, planned_ranks
@@ -111,7 +112,6 @@ class StapoCLI(LightningCLI):
                 seed_everything_default=0,
                 parser_kwargs={
                     "parser_mode": "omegaconf+",
-                    "default_config_files": [str(config_dir / "fit.yaml")],
                     "allow_abbrev": False,
                     "description": "Trains a policy with verifiable rewards.",
                 },
@@ -142,9 +142,9 @@ class StapoCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
         words = Words(parser, FIT, self.config_dir, KINDS)
-        words.check(args)
-        self.config = parser.parse_args(args)
-        self.usual, self.given = parser.parse_args(usual(args)), words.given
+        self.config, self.given = parser.parse_args(words.check(args)), words.given
+        as_usual = Words(parser, FIT, self.config_dir, KINDS).check(usual(args))
+        self.usual = parser.parse_args(as_usual)
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:

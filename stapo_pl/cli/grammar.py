@@ -186,7 +186,20 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
     if benchmarks:
         chosen = read_benchmarks(benchmarks, config_dir)
         values.insert(0, f"--{grammar.benchmarks}={json.dumps(chosen)}")
-    return [word for _, word in sorted(files, key=lambda file: file[0])] + values
+    return [word for _, word in sorted(files, key=lambda file: file[0])] + _outside_in(values)
+
+
+def _outside_in(flags: list[str]) -> list[str]:
+    """Flags in their order, but one that sets a whole goes before those that set a part of it.
+
+    So `objective.selection.tau_p=0.1 objective.selection=S2T` is what it seems to be.
+    """
+    ordered: list[str] = []
+    for flag in flags:
+        inside = f"{flag.partition('=')[0]}."
+        place = next((i for i, other in enumerate(ordered) if other.startswith(inside)), None)
+        ordered.insert(len(ordered) if place is None else place, flag)
+    return ordered
 
 
 def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
