@@ -18,8 +18,8 @@ from statistics import median
 
 from math_verify import parse, verify
 
-from stapo_pl.cli.grammar import PAPER_BENCHMARKS
 from stapo_pl.core.types import Problem
+from stapo_pl.evaluation.paper import PAPER_BENCHMARKS
 from stapo_pl.rewards import Math, Response
 from stapo_pl.rewards.answers.boxed import last_boxed
 from stapo_pl.rewards.grading.grader import Grader, Grading

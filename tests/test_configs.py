@@ -20,7 +20,7 @@ from stapo_pl.training.datamodule import RolloutDataModule
 GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]
 TASK_FILES = [path for path in GROUP_FILES if path.parent.name == "task"]
 # Those of models name weights that are not here; tests/test_plan.py makes their plans.
-BUILT_FILES = [path for path in GROUP_FILES if path.parent.name != "model"]
+BUILT_FILES = [p for p in GROUP_FILES if p.parent.name not in ("model", "experiment")]
 
 
 def build(words: list[str], folder: Path) -> StapoCLI:
@@ -91,13 +91,37 @@ def test_benchmarks_are_validated_as_often_as_in_the_paper(tmp_path):
 
 
 def test_every_group_folder_is_known():
-    assert {path.parent.name for path in GROUP_FILES} <= set(FIT.groups)
+    assert {path.parent.name for path in GROUP_FILES} <= FIT.first
 
 
 def test_defaults_build(tmp_path):
     cli = build([], tmp_path)
     assert type(cli.model.objective).__name__ == "STAPO"
     assert cli.folder == tmp_path / "stapo-arithmetic-seed0" / "version_0"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("experiment/*.yaml")), ids=lambda p: p.stem)
+def test_every_experiment_builds_and_is_in_the_run_s_name(path, tmp_path):
+    cli = build([f"experiment={path.stem}"], tmp_path)
+    objective = yaml.safe_load(path.read_text())["objective"]
+    assert cli.folder == tmp_path / f"{path.stem}-{objective}-arithmetic-seed0" / "version_0"
+
+
+def test_words_win_over_an_experiment(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "objective: grpo\nobjective.kl_coef: 0.5\ntask: gsm8k\ntask.validation_size: 3\n"
+        "model: {optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.5}}}\n"
+        "data: {group_size: 4, grading: {workers: 1}}\ntrainer.max_epochs: 3\n"
+    )
+    cli = build(["task=arithmetic", f"experiment={mine}", "data.group_size=2"], tmp_path)
+    assert cli.model.objective == objectives.GRPO(kl_coef=0.5)
+    assert type(cli.datamodule.task).__name__ == "Arithmetic" and cli.trainer.max_epochs == 3
+    assert (cli.datamodule.sizes.group_size, cli.datamodule.grading.workers) == (2, 1)
+    assert cli.config.model.optimizer.class_path == "torch.optim.SGD"
+    assert cli.folder.parent.name == "mine-grpo-arithmetic-group_size2-seed0"
+    cli = build(["objective=justrl", f"experiment={mine}", "task=arithmetic"], tmp_path)
+    assert cli.model.objective == objectives.JustRL()
 
 
 def test_runs_of_two_files_of_one_class_have_two_names(tmp_path):

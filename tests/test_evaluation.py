@@ -17,12 +17,12 @@ import pytest
 from conftest import CONFIGS
 
 from stapo_pl.cli.evaluate import main
-from stapo_pl.cli.grammar import EVALUATE, PAPER_BENCHMARKS, OverrideError, expand
+from stapo_pl.cli.grammar import EVALUATE, OverrideError, expand
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Problem
 from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.figures import benchmark_figures as figures
-from stapo_pl.evaluation.paper import reported, size_of
+from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported, size_of
 from stapo_pl.evaluation.records import Journal, locked, read_problems, write_problems
 from stapo_pl.evaluation.report import table, with_paper
 from stapo_pl.evaluation.verifier import Verifier, read_verdict
@@ -220,7 +220,7 @@ def test_grading_needs_neither_rows_nor_sampler(tmp_path):
         (("decodings=[[-1, 1]]",), "decodings need temperature >= 0"),
         (("benchmark.samples=0",), "benchmark.samples must be at least 1"),
         (("samples_per_write=0",), "samples_per_write must be at least 1"),
-        (("grading.time_limit=0",), "grading.time_limit must be positive"),
+        (("data.grading.time_limit=0",), "grading.time_limit must be positive"),
         (("verifier.path=x", "verifier.prompt=none.txt"), "verifier.prompt=none.txt: no such file"),
         (("data.max_new_token=1",), "did you mean data.max_new_tokens"),
         (("benchmark.smaples=2",), "smaples: no such key; did you mean benchmark.samples"),

@@ -10,7 +10,7 @@ import pytest
 from conftest import CONFIGS
 
 from stapo_pl import objectives
-from stapo_pl.cli.evaluate import make_parser
+from stapo_pl.cli.evaluation_parser import make_parser
 from stapo_pl.cli.fit import KINDS, StapoCLI
 from stapo_pl.cli.grammar import EVALUATE, FIT, OverrideError, expand
 from stapo_pl.cli.kinds import choices, classes, settings
@@ -33,7 +33,7 @@ class _OnlyParser(StapoCLI):
 def parsers():
     with pytest.raises(_Made):
         _OnlyParser([], CONFIGS)
-    return {"fit": (_OnlyParser.made, FIT, KINDS), "evaluate": (make_parser(CONFIGS), EVALUATE, {})}
+    return {"fit": (_OnlyParser.made, FIT, KINDS), "evaluate": (make_parser(), EVALUATE, {})}
 
 
 def said(parsers, script: str, words: list[str]) -> str:
@@ -139,6 +139,11 @@ WRONG = {
     "model.optimizer.momentum=1": "model.optimizer.momentum: no such key",
     "objective=grpo objective.selection=S2TT": "did you mean S2T?; there are S2T, TopEntropy",
     "objective=grpo objective.selection.tau_p=1": "choose what has it first, as in objective.sel",
+    "objective=grpo objective.tau_p=0.1": "objective.selection is null, choose what has it first, "
+    "as in objective.selection=S2T objective.tau_p=...",
+    "objective=entropy20 objective.tau_p=0.1": "objective.tau_p: TopEntropy has no such key; S2T",
+    "objective=dapo objective.max_rounds=1": "did you mean objective.dynamic_sampling.max_rounds?",
+    "objective.advantage=rlo": "objective.advantage=rlo: expected one of grpo, dr_grpo, rloo",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
     "objective=my_module.CISPO": "cannot be imported: ModuleNotFoundError: No module named",
     "objective=torch.nn.Linear": "objective=torch.nn.Linear: is no Objective",
@@ -172,6 +177,8 @@ def test_a_wrong_value_says_what_is_accepted(words, parsers):
         ("max_tokens=3", "data.max_new_tokens"),
         ("decodings=[[1]]", "each a list of a number and a number"),
         ("samples_per_write=x", "samples_per_write=x: expected a whole number"),
+        ("grading.workers=1", "grading.workers: it is called data.grading.workers now"),
+        ("--grading.workers=1", "grading.workers: it is called data.grading.workers now"),
         ("verifier.engine=vllm", "did you mean VLLMSampler?"),
         ("sampler=vllm sampler.dtype=x", "expected one of auto, float32, bfloat16, float16"),
     ],
@@ -197,7 +204,9 @@ def test_so_does_an_evaluation(words, message, parsers):
         "benchmark=aime24,gsm8k benchmark.path=folder reward=math",
         "--model.optimizer.lr 2e-4 --plan objective=stapo",
         "task=gsm8k task.validation_size=null task.filter.level=3 reward=weighted",
-        "objective=dapo objective.dynamic_sampling=null",
+        "objective=dapo objective.dynamic_sampling=null objective.overlong_buffer=0",
+        "objective=dapo objective.dynamic_sampling.max_rounds=1 objective.advantage=rloo",
+        "--model.objective.statistics=current objective.fraction=0 objective.selection=TopEntropy",
     ],
 )
 def test_what_is_right_passes(words, parsers):
@@ -254,6 +263,21 @@ def test_a_class_that_is_named_takes_nothing_from_the_one_before(parsers, tmp_pa
     assert selection["init_args"] == {"fraction": 0.2, "statistics": "behavior"}
     optimizer = resolved(parsers, "model.optimizer=Adam")["model"]["optimizer"]["init_args"]
     assert (optimizer["lr"], optimizer["betas"]) == (1e-3, (0.9, 0.999))
+
+
+def test_short_words_reach_what_stands_deeper(parsers, tmp_path):
+    words = ("objective=dapo", "objective.dynamic_sampling=null", "objective.advantage=rloo",
+             "objective.tau_p=0.1", "objective.selection=S2T")  # fmt: skip
+    found = resolved(parsers, *words)["model"]["objective"]["init_args"]
+    rules = {"advantage": "rloo", "dynamic_sampling": None, "overlong_buffer": 0.2}
+    assert found["rollout"] == rules | {"overlong_filtering": False}
+    assert found["selection"]["init_args"]["tau_p"] == 0.1
+    found = resolved(parsers, "objective=stapo_v1", "objective.selection=TopEntropy")
+    selection = found["model"]["objective"]["init_args"]["selection"]
+    assert selection["init_args"] == {"fraction": 0.2, "statistics": "behavior"}
+    file = tmp_path / "old.yaml"
+    file.write_text("class_path: stapo_pl.objectives.STAPO\ninit_args: {tau_p: 0.1}")
+    assert "objective.tau_p: in a YAML it is" in said(parsers, "fit", [f"objective={file}"])
 
 
 def test_one_parse_does_not_change_the_next(parsers):

@@ -8,7 +8,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import transformers
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from omegaconf.errors import OmegaConfBaseException
 
 from stapo_pl.cli.checkpoints import exported, find_checkpoint
+from stapo_pl.cli.evaluation_parser import make_parser
 from stapo_pl.cli.grammar import EVALUATE
 from stapo_pl.cli.parser import HelpfulParser, refusal
 from stapo_pl.cli.words import Words
@@ -31,50 +31,18 @@ from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.paper import size_of
 from stapo_pl.evaluation.records import locked
 from stapo_pl.evaluation.run import BENCHMARK, Evaluation, Measurement
-from stapo_pl.evaluation.verifier import Verifier
 from stapo_pl.policy.model import shipped_policy
 from stapo_pl.rewards import Reward
-from stapo_pl.rewards.grading.grader import Grading
-from stapo_pl.rollout.prompts import Duplicates, OnBadRow, PromptFormat, PromptRules
+from stapo_pl.rollout.prompts import PromptRules
 from stapo_pl.samplers import Sampler, choose_sampler
-from stapo_pl.tasks import Benchmark, Task
+from stapo_pl.tasks import Task
 from stapo_pl.training.runs import check_writable
-
-
-@dataclass
-class Data:
-    """What is asked, and how long answers may be.
-
-    Args:
-        max_new_tokens: longest response.
-        max_prompt_tokens: longest prompt; None is what the model's positions leave.
-        on_bad_row: as in training.
-        duplicates: as in training.
-        prompt_format: as in training.
-        stop_token_ids: as in training.
-
-    Raises:
-        ConfigError: a length below 1.
-    """
-
-    max_new_tokens: int = 20480
-    max_prompt_tokens: int | None = None
-    on_bad_row: OnBadRow = "error"
-    duplicates: Duplicates = "keep"
-    prompt_format: PromptFormat = "auto"
-    stop_token_ids: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_prompt_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"data.{name} must be at least 1, got {value}")
 
 
 def main(args: list[str], config_dir: Path) -> None:
     """Evaluates; see configs/evaluate.yaml for what can be set. `torchrun` makes several ranks."""
     transformers.utils.logging.disable_progress_bar()
-    parser = make_parser(config_dir)
+    parser = make_parser()
     try:
         config = parser.parse_args(Words(parser, EVALUATE, config_dir).check(args))
         with _ranks() as device:
@@ -85,76 +53,6 @@ def main(args: list[str], config_dir: Path) -> None:
     except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-
-
-def make_parser(config_dir: Path) -> HelpfulParser:
-    """Of the words of an evaluation."""
-    parser = HelpfulParser(
-        parser_mode="omegaconf+",
-        allow_abbrev=False,
-        description="Measures a policy on benchmarks.",
-    )
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="A YAML file to read.")
-    parser.add_argument(
-        "--seed_everything", type=int, default=0, help="Of everything that is drawn."
-    )
-    parser.add_argument(
-        "--model.path",
-        type=str | None,
-        default=None,
-        help="A model folder, hub name, checkpoint, folder of a run, or `last`; null is the policy "
-        "that comes with the package.",
-    )
-    parser.add_argument(
-        "--benchmarks", type=dict[str, Benchmark], default={}, help="What is measured on, by name."
-    )
-    parser.add_argument(
-        "--reward",
-        type=Reward | None,
-        default=None,
-        sub_configs=True,
-        help="Judges in place of the benchmarks' own.",
-    )
-    parser.add_argument(
-        "--decodings", type=list[tuple[float, float]], help="Temperature and top-p of each."
-    )
-    parser.add_argument("--data", type=Data, default=Data())
-    parser.add_argument(
-        "--sampler",
-        type=Sampler | None,
-        default=None,
-        sub_configs=True,
-        help="What samples; null is vLLM on a GPU where it is installed, else transformers.",
-    )
-    parser.add_argument(
-        "--samples_per_write",
-        type=int,
-        default=1024,
-        help="Samples between two writes, on each rank.",
-    )
-    parser.add_argument("--grading", type=Grading, default=Grading())
-    parser.add_argument(
-        "--verifier",
-        type=Verifier | None,
-        default=None,
-        help="A model that is asked about what the rule rejects.",
-    )
-    parser.add_argument(
-        "--run.name",
-        type=str | None,
-        default=None,
-        help="Folder under run.logs; null is evaluate-<model>.",
-    )
-    parser.add_argument(
-        "--run.logs", type=str, default="logs", help="Folder of all runs and evaluations."
-    )
-    parser.add_argument(
-        "--grade",
-        type=str | None,
-        default=None,
-        help="Folder of an evaluation to judge again; nothing is sampled.",
-    )
-    return parser
 
 
 def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) -> None:
@@ -197,7 +95,7 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
         check_writable(Path(settings.run.logs))
         with locked(folder) if World().rank == 0 else nullcontext():
             _sample(evaluation, settings, device, path)
-    evaluation.grade(settings.grading)
+    evaluation.grade(settings.data.grading)
     if judge is not None:
         with closing(judge):
             evaluation.verify(settings.verifier, judge)
@@ -228,7 +126,7 @@ def _model(given: str | None, logs: str) -> tuple[str, str]:
 
 def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, path: str) -> None:
     """Samples from the model of the path."""
-    data, engine = settings.data, _engine(settings.sampler, device)
+    data, engine = settings.data, _engine(settings.sampler.engine, device)
     model = SampledModel(
         path,
         "model.path",

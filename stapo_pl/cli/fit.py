@@ -143,8 +143,9 @@ class StapoCLI(LightningCLI):
         # Lightning's own warns whenever sys.argv and args are both there.
         words = Words(parser, FIT, self.config_dir, KINDS)
         self.config, self.given = parser.parse_args(words.check(args)), words.given
-        as_usual = Words(parser, FIT, self.config_dir, KINDS).check(usual(args))
-        self.usual = parser.parse_args(as_usual)
+        as_usual = usual(args, self.config.run.experiment, self.config_dir)
+        words = Words(parser, FIT, self.config_dir, KINDS)
+        self.usual = parser.parse_args(words.check(as_usual))
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
@@ -158,8 +159,9 @@ class StapoCLI(LightningCLI):
             sys.exit(0)
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = run.task or data.task.class_path.rpartition(".")[2]
+        parts = (run.experiment and Path(run.experiment).stem, objective, task)
         name = run.name or run_name(
-            objective, task, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
+            parts, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
         )
         self.ckpt_path = self._find_checkpoint(Path(run.logs) / name)
         self.first_step = None if self.ckpt_path is None else self._check_checkpoint()

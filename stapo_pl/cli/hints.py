@@ -66,7 +66,7 @@ _ELSEWHERE = {
     "objective.entropy_coef": ("entropy", "entropy_coeff"),
     "reward": ("reward_fn", "reward_func", "reward_function", "reward_model", "verifier"),
     "sampler": ("engine", "backend", "rollout", "vllm"),
-    "run.name": ("name", "run_name", "experiment", "experiment_name", "exp_name"),
+    "run.name": ("name", "run_name", "experiment_name", "exp_name"),
     "run.logs": ("logs", "log_dir", "logdir", "output", "output_dir", "out", "save_dir", "dir"),
 }  # fmt: skip
 # Flags of Lightning's Trainer that configs/fit.yaml leaves as they are.

@@ -6,9 +6,10 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from stapo_pl.cli.grammar import FIT
+from stapo_pl.cli.grammar import FIT, expand
 
 # Settings without a say in the weights.
 SILENT = (
@@ -35,20 +36,22 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
     return found
 
 
-def usual(args: Iterable[str]) -> list[str]:
-    """Of a command line, the files or classes of objective and task, which give a run its name."""
+def usual(args: Iterable[str], experiment: str | None, config_dir: Path) -> list[str]:
+    """Of a command line, what gives a run its name: experiment, objective and task."""
     places = [p for name in FIT.naming for p in (FIT.groups[name].file, FIT.groups[name].key)]
-    return [word for word in args if word.lstrip("-").partition("=")[0] in places]
+    args = [*args]
+    named = [word for word in args if word.lstrip("-").partition("=")[0] in places]
+    of_experiment = expand([f"experiment={experiment}"], config_dir) if experiment else []
+    return named + [word for word in of_experiment if word in args and word not in named]
 
 
 def run_name(
-    objective: str, task: str, seed: int, given: Iterable[str], config: Any, usual: Any
+    parts: Iterable[str | None], seed: int, given: Iterable[str], config: Any, usual: Any
 ) -> str:
     """`grpo-arithmetic-kl_coef0.001-seed0`: what was set otherwise than usual, in short.
 
     Args:
-        objective: its name.
-        task: likewise.
+        parts: names of the experiment, the objective and the task; None has none.
         seed: of the run.
         given: dotted keys of what was set.
         config: all settings.
@@ -68,7 +71,7 @@ def run_name(
     name = "-".join(words)
     if len(name) > _LONGEST:
         name = f"{name[:_LONGEST].rpartition('-')[0]}-{_checksum(name)}"
-    return "-".join(filter(None, (objective, task, name, f"seed{seed}"))).lower()
+    return "-".join(filter(None, (*parts, name, f"seed{seed}"))).lower()
 
 
 def _matters(key: str) -> bool:

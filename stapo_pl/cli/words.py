@@ -25,6 +25,7 @@ from stapo_pl.cli.kinds import (
     is_settings,
     items,
     literals,
+    members,
     required,
     settings,
     why_not,
@@ -55,6 +56,7 @@ class Words:
     ) -> None:
         self.parser, self.grammar, self.config_dir = parser, grammar, config_dir
         self.kinds = kinds or {}
+        self._typed = [action for action in parser._actions if hasattr(action, "_typehint")]
         self.given: set[str] = set()
         """All keys that the words set."""
         self._chosen: dict[str, str] = {}
@@ -81,7 +83,7 @@ class Words:
         flags = list(units(args))
         given = [self._settings(flag) for flag in flags]
         places = [{place_of(leaf) for s in each for leaf, _ in leaves(*s)} for each in given]
-        self.given = set().union(*places)
+        self.given = {self.grammar.in_full(place) for place in set().union(*places)}
         for i, (flag, each) in enumerate(zip(flags, given, strict=True)):
             self._coming = set().union(*places[i:])
             taken += self._take(flag, each)
@@ -91,7 +93,8 @@ class Words:
         """Checks what a flag sets, and makes it whole."""
         self._is_in_bundle = False
         whole = {}
-        for key, value in given:
+        for short, value in given:
+            key = self._in_full(short)
             self._choose(key, value)
             whole[key] = self._check(self.parser, "", place_of(key).split("."), value)
         if flag.key in ("config", "c"):
@@ -103,9 +106,19 @@ class Words:
             # By itself, jsonargparse takes this null for a text.
             key, _, name = key.rpartition(".")
             value = {name: None}
-        elif value == flag.value:
+        elif (key, value) == (flag.key, flag.value):
             return flag.words
-        return [f"--{key}={json.dumps(value, default=str)}"]
+        return [f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"]
+
+    def _in_full(self, key: str) -> str:
+        """The whole key of a short one, unless the class there has an argument of this name."""
+        for short in self.grammar.short:
+            place, _, name = short.rpartition(".")
+            if f"{key}.".startswith(f"{short}."):
+                kind = next(a._typehint for a in self._typed if a.dest == place)
+                cls = find_class(kind, self._chosen.get(place, ""))
+                return key if cls and name in arguments(cls) else self.grammar.in_full(key)
+        return key
 
     def _choose(self, key: str, value: Any) -> None:
         """Notes what is at a key from now on."""
@@ -124,7 +137,9 @@ class Words:
         group = self.grammar.groups.get(key)
         if key in ("config", "c"):
             return list(read(Path(text)).items())
-        if text.endswith((".yaml", ".yml")) and Path(text).is_file():
+        kind = next((a._typehint for a in self._typed if a.dest == key), None)
+        is_file = text.endswith((".yaml", ".yml")) and Path(text).is_file()
+        if is_file and str not in members(kind):
             return [(key, read(Path(text)))]
         if group is not None and key not in (group.key, group.file):
             raise ConfigError(f"{key}: give it as a word, {key}=NAME; in a YAML it is {group.key}")
@@ -188,10 +203,11 @@ class Words:
         having = having if len(choices(kind)) <= MANY else []
         if cls is None:
             is_one = len(having) == 1 and where not in self.grammar.groups
-            name = having[0] if is_one else "NAME"
-            raise ConfigError(
-                f"{given}: choose what has it first, as in {where}={name} {given}=..."
-            )
+            without = f"{where} is null, " if name == "null" else ""
+            words = f"{where}={having[0] if is_one else 'NAME'} {given}=..."
+            raise ConfigError(f"{given}: {without}choose what has it first, as in {words}")
+        if (full := self.grammar.in_full(f"{at}.{parts[0]}")) != f"{at}.{parts[0]}":
+            raise ConfigError(f"{given}: in a YAML it is {full}")
         if having:
             raise ConfigError(
                 f"{given}: {cls.__name__} has no such key; {', '.join(having)} "
@@ -236,6 +252,8 @@ class Words:
         names = [name for name in actions if not name.endswith("help")]
         known = {self.grammar.as_given(f"{place}.{n}" if place else n) for n in names}
         key = self.grammar.as_given(".".join([place, *parts] if place else parts))
+        if (name := self.grammar.now_called(key)) != key:
+            return f"{key}: it is called {name} now"
         return f"{key}: no such key{suggest(key, known | self.grammar.known(self.config_dir))}"
 
 

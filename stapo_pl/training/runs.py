@@ -30,12 +30,14 @@ class Run:
             in it; ckpt_path=last continues the newest.
         objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
         task: likewise.
+        experiment: in front of that name; `experiment=NAME` sets it.
         logs: folder of all runs.
     """
 
     name: str | None = None
     objective: str | None = None
     task: str | None = None
+    experiment: str | None = None
     logs: str = "logs"
 
 

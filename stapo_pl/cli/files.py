@@ -1,0 +1,136 @@
+"""The files of the config folder that words name, and what is in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stapo_pl.cli.hints import nearest
+from stapo_pl.evaluation.paper import PAPER_BENCHMARKS
+
+
+class OverrideError(Exception):
+    """A word of the command line is wrong; the message is one line."""
+
+
+# What else a word of a group may have meant.
+_NO_FILE = {
+    "model": "a model's folder or hub name is model.path=",
+    "task": "rows of your own are task.path=",
+    "reward": "a function of your own is reward=function reward.path=",
+}
+# What files were called before.
+_RENAMED = {"task=verl_parquet": "file"}
+# A class of the user's own, as opposed to the name or path of a file.
+IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
+
+
+def find_config(folder: Path, name: str) -> Path:
+    """The file of a group by its name, or any path to a YAML file.
+
+    Raises:
+        OverrideError: there is no such file.
+    """
+    word = f"{folder.name}={name}"
+    if word in _RENAMED:
+        print(f"{word} is called {folder.name}={_RENAMED[word]} now", file=sys.stderr)
+        name = _RENAMED[word]
+    for path in (folder / f"{name}.yaml", Path(name)):
+        if path.is_file() and path.suffix in (".yaml", ".yml"):
+            return path
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    hint = nearest(name, known)
+    if folder.name in _NO_FILE:
+        hint += f"; {_NO_FILE[folder.name]}{name}"
+    raise OverrideError(
+        f"{folder.name}={name}: no such file in {folder}{hint}; there are {', '.join(known)}"
+    )
+
+
+def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
+    """The benchmarks that words name, by name.
+
+    Args:
+        words: by the key after `benchmark.`; the names themselves have none.
+
+    Raises:
+        OverrideError: there is no such file, no name was given, or a value is no YAML.
+    """
+    if not words.get(""):
+        raise OverrideError("benchmark: say which ones, benchmark=all or benchmark=NAME,NAME")
+    names = [name.strip() for name in words[""].strip("[]").split(",")]
+    names = [n for name in names for n in (PAPER_BENCHMARKS if name == "all" else [name])]
+    given = {}
+    for key, value in words.items():
+        if key == "reward" and IMPORT_PATH.fullmatch(value):
+            given[key] = {"class_path": value}
+        elif key == "reward":
+            given[key] = yaml.safe_load(find_config(config_dir / key, value).read_text())
+        elif "." in key:
+            raise OverrideError(
+                f"benchmark.{key}: only a task's own keys can be set for all benchmarks; for more, "
+                "write a YAML in configs/task"
+            )
+        elif key:
+            try:
+                given[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                raise OverrideError(f"benchmark.{key}={value}: no YAML value") from None
+    benchmarks = {}
+    for name in names:
+        path = find_config(config_dir / "task", name)
+        data = yaml.safe_load(path.read_text())
+        if "task" not in data:
+            raise OverrideError(f"benchmark={name}: {path} has no key task")
+        samples = given.get("samples", (data.get("validation") or {}).get("samples", 4))
+        task = data["task"]
+        settings = {key: value for key, value in given.items() if key != "samples"}
+        task["init_args"] = (task.get("init_args") or {}) | settings
+        if path.stem in benchmarks:
+            raise OverrideError(f"benchmark: {path.stem} is named twice; names have to differ")
+        benchmarks[path.stem] = {"task": task, "samples": samples}
+    return benchmarks
+
+
+def read_experiment(path: Path, left_out: set[str]) -> list[str]:
+    """What an experiment sets, as words.
+
+    Args:
+        path: its YAML. `objective: grpo` names a file of a group, `objective.kl_coef: 0.001` or
+            nested keys set values.
+        left_out: groups that somebody else chooses; nothing of them is taken.
+
+    Raises:
+        OverrideError: it is no mapping.
+    """
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise OverrideError(f"{path}: expected settings, KEY: VALUE")
+    return [f"{key}={value}" for key, value in _flat(content) if key.split(".")[0] not in left_out]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value and "class_path" not in value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, value if isinstance(value, str) else json.dumps(value)
+
+
+def read_loggers(names: str, config_dir: Path) -> str:
+    """The loggers of `logger=NAME,NAME` as a value of trainer.logger.
+
+    Raises:
+        OverrideError: there is no such file, or a logger is named twice.
+    """
+    listed = [name.strip() for name in names.strip("[]").split(",")]
+    if len({*listed}) < len(listed):
+        raise OverrideError(f"logger={names}: one is named twice")
+    found = [yaml.safe_load(find_config(config_dir / "logger", n).read_text()) for n in listed]
+    return json.dumps(found if len(found) > 1 else found[0])
