@@ -12,7 +12,7 @@ from conftest import CONFIGS
 
 from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import OverrideError, expand
-from stapo_pl.samplers import vllm
+from stapo_pl.samplers.vllm import sampler as vllm
 
 FIT = Path(__file__).parents[1] / "scripts" / "fit.py"
 

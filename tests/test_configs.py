@@ -14,7 +14,7 @@ from test_tasks import verl_row
 from stapo_pl import objectives, tasks
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import FIT, expand
-from stapo_pl.samplers import vllm
+from stapo_pl.samplers.vllm import sampler as vllm
 from stapo_pl.training.datamodule import RolloutDataModule
 
 GROUP_FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.parent != CONFIGS]

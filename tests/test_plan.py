@@ -25,7 +25,8 @@ from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy
 from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.samplers.base import SamplerShare
-from stapo_pl.samplers.memory import share_of_room, weight_bytes
+from stapo_pl.samplers.memory import weight_bytes
+from stapo_pl.samplers.vllm.memory import share_of_room
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

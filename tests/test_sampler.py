@@ -26,9 +26,9 @@ from stapo_pl.samplers import (
     VLLMSampler,
     auto,
     choose_sampler,
-    vllm,
 )
-from stapo_pl.samplers.folder import config_folder
+from stapo_pl.samplers.vllm import sampler as vllm
+from stapo_pl.samplers.vllm.folder import config_folder
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 
 ENDS = (1, 7)

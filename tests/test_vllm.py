@@ -30,7 +30,7 @@ from stapo_pl.core.types import Decoding, Request
 from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
 from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.samplers import Room, VLLMSampler
-from stapo_pl.samplers.memory import EngineMemory
+from stapo_pl.samplers.vllm.memory import EngineMemory
 
 pytestmark = pytest.mark.vllm
 
@@ -87,16 +87,16 @@ def test_an_engine_that_holds_other_weights_is_found_out(engines, tied, dtype):
     policy = small_policy(tied)
     engine = engines(policy, dtype=dtype)
     move(policy)
-    weights, load = dict(policy.named_weights()), engine._model.load_weights
+    weights, load = dict(policy.named_weights()), engine.engine.model.load_weights
 
     def refuses(names: str, sent: dict = weights) -> None:
         with pytest.raises(TrainingError, match=f"nothing was sampled from them: {names}$"):
             engine.load_weights(sent.items())
 
     if tied:
-        repack, engine._repack_tied_head = engine._repack_tied_head, lambda: None
+        repack, engine.engine.repack_tied_head = engine.engine.repack_tied_head, lambda: None
         refuses(r"model\.embed_tokens\.weight \(as lm_head\.weight\)")
-        engine._repack_tied_head = repack
+        engine.engine.repack_tied_head = repack
     layer = "model.layers.1.self_attn."
     for part in ("k_proj", "v_proj"):
         key = f"{layer}{part}.weight"
@@ -104,13 +104,13 @@ def test_an_engine_that_holds_other_weights_is_found_out(engines, tied, dtype):
     for key in (f"{layer}k_proj.weight", f"{layer}q_norm.weight", "model.embed_tokens.weight"):
         stale = weights[key].clone()
         stale.view(-1)[5] *= 1.01
-        engine._model.load_weights = lambda sent, key=key, stale=stale: load(
+        engine.engine.model.load_weights = lambda sent, key=key, stale=stale: load(
             (name, stale if name == key else weight) for name, weight in sent
         )
         refuses(
             re.escape(key) + (r", .* \(as lm_head\.weight\)" if tied and "embed" in key else "")
         )
-    engine._model.load_weights = load
+    engine.engine.model.load_weights = load
     engine.load_weights(weights.items())
 
 
@@ -360,7 +360,7 @@ def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder
         callback.engine.generate = interrupted
         with pytest.raises((SystemExit, TrainingError)) as raised:
             fit(cli)
-        assert not hasattr(callback.engine, "_llm")
+        assert callback.engine._engine is None
         assert raised.type is (TrainingError if isinstance(failure, Exception) else SystemExit)
     folders = Path(os.environ["VLLM_CACHE_ROOT"], "stapo_pl")
     assert len([*folders.glob("*/config.json")]) == len([*folders.iterdir()]) == 1
@@ -368,7 +368,7 @@ def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder
 
 def test_a_dead_engine_raises_one_clear_error(engines):
     engine = engines(small_policy(tied=True))
-    engine._llm.llm_engine.engine_core.shutdown()
+    engine.engine.llm.llm_engine.engine_core.shutdown()
     with pytest.raises(TrainingError, match="the vLLM engine died while sampling"):
         generate(engine, REQUESTS, Decoding(4))
 

@@ -1,4 +1,4 @@
-"""Which sampler a run gets that does not ask for one."""
+"""Chooses a sampler for a run that names none."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import torch
 
 from stapo_pl.samplers.base import Sampler
 from stapo_pl.samplers.transformers import TransformersSampler
-from stapo_pl.samplers.vllm import VLLMSampler, is_installed
+from stapo_pl.samplers.vllm.sampler import VLLMSampler, is_installed
 
 
 def choose_sampler(device: torch.device) -> tuple[Sampler, str]:
-    """vLLM where it is installed and `device` is a GPU, else transformers; and the reason."""
+    """A sampler and the reason for it: vLLM if it is installed and `device` is a GPU.
+
+    Otherwise it is transformers.
+    """
     if device.type != "cuda":
         return TransformersSampler(), "transformers, as there is no GPU"
     if not is_installed():

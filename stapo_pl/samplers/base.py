@@ -1,4 +1,4 @@
-"""What a sampler does. One file an engine; heavy imports stay inside it."""
+"""What a sampler does. Each engine is a subclass; it imports heavy packages when it is used."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stapo_pl.core.types import Completion, Decoding, Request
 
 @dataclass
 class Room:
-    """What there is of a device's memory, and what it is needed for besides a sampler, in bytes."""
+    """The memory of a device, and how much of it others need than a sampler; in bytes."""
 
     device: int | None = None
-    """All of it; None if it is not known."""
+    """The memory of the whole device; None if it is not known."""
     others: int = 0
-    """What else is held while the sampler samples."""
+    """The memory that others hold while the sampler samples."""
     others_at_peak: int = 0
-    """What else is held at the most, while the policy is updated."""
+    """The most that others hold at any time, which is while the policy is updated."""
 
     @classmethod
     def of_idle(cls, device: torch.device) -> Room:
-        """Of a device that nothing else of this process will use."""
+        """The room on a device that this process uses for nothing but a sampler."""
         if device.type != "cuda":
             return cls()
         free, total = torch.cuda.mem_get_info(device)
@@ -35,21 +35,28 @@ class Room:
 
 @dataclass
 class SamplerShare:
-    """What a sampler takes of a device's memory, in bytes."""
+    """How much of a device's memory a sampler takes, in bytes."""
 
     awake: int
-    """While it samples."""
+    """The bytes that it takes while it samples."""
     asleep: int
-    """While the policy is updated."""
+    """The bytes that it takes while the policy is updated."""
     note: str
-    """What it consists of."""
+    """What these bytes hold, in a few words."""
 
 
 class Sampler(ABC):
-    """An inference engine with weights of its own, which are brought in step before it is used."""
+    """An inference engine with its own copy of the policy's weights.
+
+    The caller sends the weights with `load_weights` before it samples, whenever they have changed.
+    """
 
     def missing(self) -> str | None:
-        """What it needs that is not installed here, and how to get it; None if it can be built."""
+        """Names the package that it needs and that is not installed, and says how to install it.
+
+        Returns:
+            None if it can be built.
+        """
         return None
 
     @abstractmethod
@@ -61,14 +68,14 @@ class Sampler(ABC):
         max_tokens: int,
         room: Room,
     ) -> None:
-        """Makes the engine. Must leave the global random states as they were.
+        """Makes the engine. It must not change the global random states.
 
         Args:
             config: the Hugging Face configuration of the model.
-            end_token_ids: a response ends with the first of them, and with no other token.
-            device: where this rank computes.
-            max_tokens: of the longest prompt and the longest response together.
-            room: what the device has for it.
+            end_token_ids: a response ends with the first of these tokens, and with no other.
+            device: the device on which this rank computes.
+            max_tokens: tokens of the longest prompt and the longest response together.
+            room: the memory that the device has for it.
 
         Raises:
             ConfigError: the engine cannot be made with these settings.
@@ -82,11 +89,15 @@ class Sampler(ABC):
         max_tokens: int,
         room: Room,
     ) -> SamplerShare:
-        """What it will take, without building it; `device` need not be there."""
+        """How much memory it will take. This builds nothing, and `device` need not exist."""
 
     @abstractmethod
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes over the policy's parameters, streamed as (Hugging Face name, full tensor)."""
+        """Takes over the policy's parameters, one (Hugging Face name, full tensor) after another.
+
+        Raises:
+            TrainingError: afterwards it holds other weights than it was sent.
+        """
 
     @abstractmethod
     def generate(
@@ -95,22 +106,27 @@ class Sampler(ABC):
         decoding: Decoding,
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
-        """One completion a request, in order.
-
-        Must leave the global random states as they were.
+        """Samples. It must not change the global random states.
 
         Args:
-            progress: called with (requests done, requests in all) now and then.
+            requests: the prompts, each with the seed of its completion.
+            decoding: the distribution that tokens are drawn from.
+            progress: it is called now and then with (number of finished requests, number of all
+                requests).
+
+        Returns:
+            One completion for each request, in the order of the requests.
 
         Raises:
             TrainingError: the engine died.
         """
 
     def sleep(self) -> bool:
-        """Frees what it can while it is not used; most engines have nothing to free.
+        """Frees what it can while it is not used. Most engines have nothing to free.
 
         Returns:
-            Whether the weights may be gone: then `load_weights` must come before the next use.
+            Whether it may have freed its weights. If so, the caller must call `load_weights` before
+            it samples again.
         """
         return False
 

@@ -1,125 +1,22 @@
-"""How much memory an engine needs, for the person whose engine did not start."""
+"""What weights and a KV cache take of memory, in bytes."""
 
 from __future__ import annotations
-
-import math
-from dataclasses import dataclass
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-_GIB = 2**30
-# Engines hand out the KV cache in blocks, and keep one for themselves; none is longer than this.
-_BLOCK_TOKENS = 256
-# Beside weights and cache: activations, CUDA graphs, the libraries themselves.
-_OTHER_SHARE = 0.1
-# Shares of a device: what is left free of what there is, and the most that an engine is given.
-_MARGIN, _MOST = 0.08, 0.9
-
-
-def share_of_room(room: int, device: int) -> float:
-    """The share of a device that an engine is given, where it has that much room, in bytes.
-
-    The margin is for what no plan counts: libraries and their contexts, fragments of memory, the
-    one tensor at a time that is gathered to be sent.
-    """
-    return min(_MOST, max(0.01, _down(room / device - _MARGIN)))
-
-
-@dataclass
-class EngineMemory:
-    """What an engine needs, and what there was for it before it started; all in GiB.
-
-    Args:
-        config: the Hugging Face configuration of the model.
-        dtype: of weights and KV cache.
-        max_tokens: of the longest sequence.
-        device: where the engine runs.
-        tensor_parallel_size: ranks that share it.
-    """
-
-    config: PreTrainedConfig
-    dtype: torch.dtype
-    max_tokens: int
-    device: torch.device
-    tensor_parallel_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(self.device)
-        else:
-            import psutil  # comes with vLLM
-
-            memory = psutil.virtual_memory()
-            free, total = memory.available, memory.total
-        self.free, self.total = free / _GIB, total / _GIB
-
-    @property
-    def weights(self) -> float:
-        return weight_bytes(self.config, self.dtype) / self.tensor_parallel_size / _GIB
-
-    @property
-    def sequence_cache(self) -> float:
-        """The KV cache of one sequence of the greatest length: the least that will do."""
-        tokens = (math.ceil(self.max_tokens / _BLOCK_TOKENS) + 1) * _BLOCK_TOKENS
-        return cache_bytes(self.config, self.dtype, tokens) / self.tensor_parallel_size / _GIB
-
-    def advice(self, gpu_memory_utilization: float, kv_cache_gib: float | None) -> str:
-        """Which setting to change, and to what.
-
-        Args:
-            gpu_memory_utilization: the engine's share of the device.
-            kv_cache_gib: size of its KV cache; None is what its share leaves.
-        """
-        needs = (
-            f"the weights take about {self.weights:.2g} GiB, the KV cache of one sequence of "
-            f"{self.max_tokens} tokens {self.sequence_cache:.2g} GiB; "
-            f"{self.free:.1f} of {self.total:.1f} GiB were free"
-        )
-        return f"{needs}: {self._change(gpu_memory_utilization, kv_cache_gib)}"
-
-    def _change(self, share: float, cache: float | None) -> str:
-        least = self.weights + self.sequence_cache + _OTHER_SHARE * self.total
-        if least > self.free:
-            return (
-                "it does not fit: free memory, lower data.max_new_tokens, use a smaller "
-                "sampler.dtype or a larger sampler.tensor_parallel_size"
-            )
-        if cache is not None and cache < self.sequence_cache:
-            return (
-                f"raise sampler.kv_cache_gib from {cache:g} to at least "
-                f"{_up(self.sequence_cache):g}, or lower data.max_new_tokens"
-            )
-        if cache is not None and self.weights + cache > self.free:
-            room = self.free - self.weights
-            return f"lower sampler.kv_cache_gib from {cache:g} to at most {_down(room):g}"
-        if share * self.total > self.free:
-            return (
-                f"lower sampler.gpu_memory_utilization from {share:g} to at most "
-                f"{_down(self.free / self.total):g}"
-            )
-        if cache is None and share * self.total < least:
-            return (
-                f"raise sampler.gpu_memory_utilization from {share:g} to at least "
-                f"{_up(least / self.total):g}, or lower data.max_new_tokens"
-            )
-        return (
-            "lower sampler.engine_args.max_num_seqs (256 or more by default) to 64, or set "
-            "sampler.cuda_graphs=false"
-        )
-
 
 def weight_bytes(config: PreTrainedConfig, dtype: torch.dtype) -> int:
-    """Of a model of this architecture."""
+    """The size of the weights of a model with this configuration. Makes no weights."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     return model.num_parameters() * dtype.itemsize
 
 
 def cache_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
-    """Of the KV cache of that many tokens.
+    """The size of the KV cache for `tokens` tokens.
 
-    Counts standard attention: models that compress their cache need less.
+    This counts standard attention. Models that compress their cache need less.
     """
     config = config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -127,13 +24,3 @@ def cache_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> in
         config.hidden_size // config.num_attention_heads
     )
     return 2 * config.num_hidden_layers * heads * head_dim * dtype.itemsize * tokens
-
-
-def _up(x: float) -> float:
-    """Two digits, never less than x."""
-    digits = 1 - math.floor(math.log10(x))
-    return math.ceil(x * 10**digits) / 10**digits
-
-
-def _down(x: float) -> float:
-    return math.floor(x * 100) / 100

@@ -1,4 +1,4 @@
-"""Sampling with transformers' own `generate`: needs nothing installed and no GPU."""
+"""Sampling with transformers' own `generate`. It needs no further package and no GPU."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 
-# Of a token that is drawn, for each word of the vocabulary: logits and three more in fp32,
-# probabilities and their sums in fp64.
+# Bytes for each word of the vocabulary while one token is drawn: the logits and three more numbers
+# in fp32, the probability and its running sum in fp64.
 _DRAW_BYTES = 4 * 4 + 2 * 8
 
 
 class TransformersSampler(Sampler):
-    """Batched sampling from a full replica of the policy.
+    """Samples in batches from a full float32 copy of the policy.
 
     Args:
-        batch_size: sequences that are decoded at a time.
+        batch_size: the number of sequences that are decoded at the same time.
 
     Raises:
-        ConfigError: a batch size below 1.
+        ConfigError: the batch size is below 1.
     """
 
     def __init__(self, batch_size: int = 256) -> None:
@@ -56,7 +56,7 @@ class TransformersSampler(Sampler):
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         self.model.to(device).eval().requires_grad_(False)
         self.end_token_ids = list(end_token_ids)
-        # What stands before a prompt is masked, and what stands after a response is cut off.
+        # Any token can be padding: it is masked before a prompt, and cut off after a response.
         self.pad_token_id = self.end_token_ids[0]
 
     def share(
@@ -88,7 +88,7 @@ class TransformersSampler(Sampler):
         decoding: Decoding,
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
-        # Prompts of like length together, so that little padding is computed on.
+        # Prompts of similar length share a batch, so that little padding is computed.
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         completions: dict[int, Completion] = {}
         for start in range(0, len(order), self.batch_size):
@@ -115,7 +115,7 @@ class TransformersSampler(Sampler):
             input_ids=ids_BL,
             attention_mask=attention_mask_BL,
             generation_config=GenerationConfig(
-                do_sample=False,  # the processor draws; what is left to do is to take its choice
+                do_sample=False,  # the logits processor draws the token and allows no other
                 max_new_tokens=decoding.max_new_tokens,
                 eos_token_id=self.end_token_ids,
                 pad_token_id=self.pad_token_id,
@@ -133,10 +133,11 @@ class TransformersSampler(Sampler):
 
 
 class _SeededDraw(LogitsProcessor):
-    """Draws each row's token by random numbers of its own, whatever batch it is in.
+    """Draws tokens so that a request's tokens do not depend on the batch that it is in.
 
-    Token t of a request is where the cumulative distribution crosses the t-th number of a generator
-    seeded with the request's seed. The processor returns scores that allow only that token.
+    Each request has its own random generator, seeded with the request's seed. Its t-th token is the
+    one at which the cumulative distribution crosses the generator's t-th number. The processor
+    returns logits that allow only that token.
     """
 
     def __init__(self, seeds: list[int], decoding: Decoding, device: torch.device) -> None:
@@ -167,7 +168,7 @@ class _SeededDraw(LogitsProcessor):
         else:
             cumulative_BV = logp_BV.double().exp().cumsum(-1)
             target_B1 = self.uniforms_LB[len(self.logprobs), :, None] * cumulative_BV[:, -1:]
-            # right=True steps over tokens of probability 0.
+            # With right=True, tokens of probability 0 are never chosen.
             choice_B1 = torch.searchsorted(cumulative_BV, target_B1, right=True)
             choice_B1.clamp_(max=scores.shape[-1] - 1)
         self.logprobs.append(logp_BV.gather(-1, choice_B1)[:, 0])

@@ -1,92 +1,57 @@
-"""Where rewards run: in processes that can be killed, as responses are hostile.
+"""Judges responses in processes that can be killed, because a response may be hostile.
 
-A response can make a computer algebra system run for ever, or take all memory, and no exception or
-timer inside a process stops that reliably. So a response is judged in a process of its own kind
-(`worker.py`), which is killed when its time is up.
+A response can make a computer algebra system run for ever or use all memory. No exception and no
+timer inside the same process stops that reliably. So rewards judge responses in other processes,
+the workers, and a worker is killed when its time is up.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.core.errors import TrainingError
 from stapo_pl.core.types import Outcome, Problem, Response, Score
 from stapo_pl.rewards.base import Reward
+from stapo_pl.rewards.grading.process import WorkerProcess
+from stapo_pl.rewards.grading.settings import Grading
 
 Progress = Callable[[int, int], None]
 
-# Seconds for a worker to start; imports may be slow on a busy machine or a network drive.
-_START_LIMIT = 180.0
-# A response is given up when it was there at this many deaths of a worker, and a reward when so
-# many workers died before they were ready: the first may have been somebody else's doing.
+# A response may be to blame when a worker dies, but the first deaths may have another cause. So the
+# grader gives a response up only after this many workers died on it, and it gives a reward up only
+# after this many workers died before they were ready.
 _DEATHS, _START_DEATHS = 3, 4
-# Advantages square rewards in float32, which overflows beyond 1e19 and would make them all 0.
+# Advantages square rewards in float32. That overflows beyond 1e19, and all advantages would be 0.
 _LARGEST_REWARD = 1e15
-_GIB = 2**30
-
-
-@dataclass
-class Grading:
-    """How responses are judged.
-
-    Args:
-        workers: processes that judge at the same time, on each rank; None is one for each core of
-            the rank's share, at most 8.
-        time_limit: seconds for a response.
-        memory_gib: memory for a response, beyond what the process takes at its start.
-
-    Raises:
-        ConfigError: a value out of range.
-    """
-
-    workers: int | None = None
-    time_limit: float = 5.0
-    memory_gib: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "time_limit", "memory_gib"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"grading.{name} must be positive, got {value}")
-
-    def count(self, ranks: int) -> int:
-        """Workers of each of `ranks` processes on this machine."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return self.workers or max(1, min(8, cores // ranks))
 
 
 class RewardError(TrainingError):
-    """A reward raised. The message has its traceback, and where the response was saved."""
+    """A reward raised an exception. The message holds the traceback and names the file in which the
+    response was saved."""
 
 
 class Grader:
-    """Judges responses with a few rewards, in order, whatever they contain.
+    """Judges responses with rewards, whatever the responses contain.
 
-    A response that takes too long is scored the reward's worst, with outcome `timeout`; one that
-    takes too much memory or kills its worker, again and again, likewise, with outcome `error`.
-    Rewards that are `bounded` run where they are called. Start it with `with`, or end it with
-    `close`.
+    A response that cannot be judged gets the worst reward that there is. Its outcome is `timeout`
+    if it took too long, and `error` if it took too much memory or killed its worker several times.
+    A reward that is `bounded` needs no worker: it runs in the calling process.
+
+    Use the grader in a `with` statement, or call `close` at the end.
 
     Args:
-        rewards: all that will be asked for.
-        folder: where the response is saved that a reward raised on.
-        ranks: processes of this machine that have a grader each.
+        rewards: every reward that `grade` will be called with.
+        grading: the settings.
+        folder: if a reward raises, the response is saved here.
+        ranks: the number of ranks on this machine; each has its own grader.
     """
 
     def __init__(
@@ -94,7 +59,7 @@ class Grader:
     ) -> None:
         self.rewards, self.grading, self.folder = list(rewards), grading, folder
         self._count = grading.count(ranks)
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Grader:
@@ -105,14 +70,14 @@ class Grader:
         self.close()
 
     def start(self) -> None:
-        """Starts the workers that are missing; they get ready on their own.
+        """Starts the workers that are missing, and does not wait until they are ready.
 
-        There is one to spare: where one is killed, another is at hand.
+        There is one worker more than may judge at a time. It takes over when another is killed.
         """
         self._workers = [worker for worker in self._workers if not worker.died_idle]
         if not all(reward.bounded for reward in self.rewards):
             while len(self._workers) <= self._count:
-                self._workers.append(_Worker(self.rewards, self.grading))
+                self._workers.append(WorkerProcess(self.rewards, self.grading))
 
     def close(self) -> None:
         for worker in self._workers:
@@ -126,15 +91,19 @@ class Grader:
         problems: Sequence[Problem],
         progress: Progress = lambda done, total: None,
     ) -> list[Score]:
-        """One score a response, in order.
+        """Judges responses.
 
         Args:
-            reward: one of those that the grader was made for.
-            problems: what each response answers.
-            progress: called with (responses done, responses in all).
+            reward: one of the rewards that the grader was made for.
+            responses: the responses to judge.
+            problems: for each response, the problem that it answers.
+            progress: it is called with (number of judged responses, number of all responses).
+
+        Returns:
+            One score for each response, in the order of the responses.
 
         Raises:
-            RewardError: the reward raised.
+            RewardError: the reward raised an exception, or returned something that is no score.
             TrainingError: no worker could start.
         """
         with self._lock:
@@ -142,7 +111,7 @@ class Grader:
                 try:
                     return self._grade(reward, responses, problems, progress)
                 except BaseException:
-                    self.close()  # what its workers still answer is not to be taken for the next
+                    self.close()  # else the next call would take the answers that are still due
                     raise
             scores = []
             for response, problem in zip(responses, problems, strict=True):
@@ -173,13 +142,15 @@ class Grader:
         while len(scores) < len(responses):
             self.start()
             for worker in self._free()[: len(queue)]:
-                item = queue.popleft()
+                first = queue.popleft()
                 try:
-                    request = pickle.dumps((number, responses[item], problems[item]))
+                    request = pickle.dumps((number, responses[first], problems[first]))
                 except Exception as error:
                     reason = f"what it is to judge cannot be sent to a worker: {error}"
-                    raise self._refusal(reward, responses[item], problems[item], reason) from error
-                worker.judge(item, request)
+                    raise self._refusal(
+                        reward, responses[first], problems[first], reason
+                    ) from error
+                worker.judge(first, request)
             for worker in self._wait():
                 item, answer = worker.item, worker.hear()
                 if worker.is_lost:
@@ -188,17 +159,18 @@ class Grader:
                     if start_deaths == _START_DEATHS:
                         answer = ("failed", f"the last one of {start_deaths} {answer[1]}")
                 match answer:
-                    case ("judged", score):
+                    case ("judged", score) if item is not None:
                         scores[item] = self._checked(reward, responses[item], problems[item], score)
-                    case ("raised", reason):
+                    case ("raised", reason) if item is not None:
                         raise self._refusal(reward, responses[item], problems[item], reason)
                     case ("failed", reason):
                         raise TrainingError(f"a reward worker could not start: {reason}")
                     case ("late", reason) if item is not None:
                         give_up(item, "timeout", reason)
-                    case ("full", reason) if worker.is_fresh:
+                    case ("full", reason) if item is not None and worker.is_fresh:
                         give_up(item, "error", reason)
-                    case ("full", _):  # what was judged before may have left no memory for it
+                    case ("full", _) if item is not None:
+                        # Earlier responses may have used up the memory, so a fresh worker tries.
                         queue.appendleft(item)
                     case ("died", reason) if item is not None:
                         deaths[item] += 1
@@ -209,14 +181,14 @@ class Grader:
             progress(len(scores), len(responses))
         return [scores[i] for i in range(len(responses))]
 
-    def _free(self) -> list[_Worker]:
-        """Workers that may judge now; one is always to spare."""
+    def _free(self) -> list[WorkerProcess]:
+        """The workers that may judge now. One worker more than that is always there."""
         busy = sum(worker.item is not None for worker in self._workers)
         idle = [worker for worker in self._workers if worker.is_ready and worker.item is None]
         return idle[: self._count - busy]
 
-    def _wait(self) -> list[_Worker]:
-        """Waits until a worker has said something, or should have."""
+    def _wait(self) -> list[WorkerProcess]:
+        """Waits until some workers have answered, or must have answered, and returns these."""
         late = min(worker.deadline for worker in self._workers)
         connections = [worker.connection for worker in self._workers]
         heard = wait(connections, max(late - time.monotonic(), 0))
@@ -224,7 +196,11 @@ class Grader:
         return [w for w in self._workers if w.connection in heard or now >= w.deadline]
 
     def _checked(self, reward: Reward, response: Response, problem: Problem, score: Score) -> Score:
-        """The score as plain numbers and text: what a user's reward says may be anything."""
+        """The score with plain numbers and text. A user's reward may return anything at all.
+
+        Raises:
+            RewardError: it returned no score, or one that no advantage can be made of.
+        """
         try:
             if isinstance(score.reward, str) or score.correct not in (True, False):
                 raise TypeError
@@ -252,6 +228,7 @@ class Grader:
     def _refusal(
         self, reward: Reward, response: Response, problem: Problem, reason: str
     ) -> RewardError:
+        """The error to raise when a reward fails on a response. Saves the response."""
         file = self.folder / "failed_response.json"
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
@@ -268,63 +245,3 @@ class Grader:
             f"must take any text: {cause}"
         )
         return RewardError(f"{message}\n{reason}" if before else message)
-
-
-class _Worker:
-    """One process, and the response that it has before it."""
-
-    def __init__(self, rewards: list[Reward], grading: Grading) -> None:
-        self.connection, theirs = Pipe()
-        # -P: the working directory may hold files that are called like modules of Python's. A
-        # session of its own: what the reward starts is killed with it, and Ctrl-C is not for it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._time_limit = grading.time_limit
-        self.item: int | None = None
-        """Number of the response that it judges."""
-        self.is_ready = self.is_lost = False
-        self.is_fresh = True
-        """Whether it has judged nothing yet."""
-        self._limit = _START_LIMIT
-        self.deadline = time.monotonic() + self._limit
-        """When it must have said something."""
-        self.connection.send((sys.path, grading.time_limit, int(grading.memory_gib * _GIB)))
-        self.connection.send(rewards)
-
-    @property
-    def died_idle(self) -> bool:
-        """Whether somebody else has killed it: no response is to blame."""
-        return self.is_ready and self.item is None and self._process.poll() is not None
-
-    def judge(self, item: int, request: bytes) -> None:
-        self.item, self.deadline = item, time.monotonic() + self._limit
-        with suppress(ConnectionError):  # `hear` says so
-            self.connection.send_bytes(request)
-
-    def hear(self) -> tuple:
-        """What it says (see `worker.main`); or ("died", why) or ("late", why). All but ("judged",
-        score) and ("raised", traceback) mean that it is lost."""
-        try:
-            late = ("late", f"took over {self._limit:g} s")
-            answer = self.connection.recv() if self.connection.poll() else late
-        except (EOFError, ConnectionError):
-            answer = ("died", "killed the process that judged it")
-        if answer[0] not in ("ready", "judged", "raised"):
-            self.kill()
-        else:
-            self.is_fresh = answer[0] == "ready"
-            self.is_ready, self.item, self.deadline = True, None, math.inf
-            self._limit = self._time_limit
-        return answer
-
-    def kill(self) -> None:
-        self.is_lost = True
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self.connection.close()

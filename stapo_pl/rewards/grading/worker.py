@@ -1,8 +1,8 @@
-"""A process that judges responses, and may be lost to one of them.
+"""The program of a worker process: it judges responses, and one of them may kill it.
 
-`grader.py` starts it as `python -m stapo_pl.rewards.grading.worker FD`. It is a program of its own,
-not a fork or a `multiprocessing` child: it works from any thread of any process, whatever that
-process has running, and shares nothing with it but the pipe.
+`process.py` starts it as `python -m stapo_pl.rewards.grading.worker FD`, where FD is the file
+descriptor of a pipe. It is a program of its own, neither a fork nor a `multiprocessing` child. So
+any thread of any process can start it, and it shares only the pipe with that process.
 """
 
 from __future__ import annotations
@@ -18,9 +18,15 @@ from pathlib import Path
 
 
 def main(connection: Connection) -> None:
-    """Answers ("ready",), or ("failed", traceback) and ends; then, to each pickled (number of the
-    reward, response, problem), ("judged", score) or ("raised", traceback), or ("full", why) and
-    ends: what took the memory may not give it back."""
+    """Gets ready, and then judges one response after another.
+
+    It first receives (sys.path, time limit in seconds, memory in bytes) and the rewards. It answers
+    ("ready",); or ("failed", traceback), and then it ends.
+
+    After that it receives pickled tuples (number of the reward, response, problem). It answers each
+    with ("judged", score) or ("raised", traceback). If memory runs out, it answers ("full", why)
+    and ends, because the memory may never be given back.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     sys.path[:], time_limit, memory = connection.recv()
     try:
@@ -34,8 +40,8 @@ def main(connection: Connection) -> None:
     connection.send(("ready",))
     while True:
         request = connection.recv_bytes()
-        # The grader kills this process at the limit. Where it is no longer there to do so, the
-        # kernel does, so that nothing is left computing.
+        # The grader kills this process at the time limit. If the grader has died, the kernel does
+        # it instead, so that no process goes on computing.
         signal.setitimer(signal.ITIMER_REAL, 2 * time_limit)
         try:
             number, response, problem = pickle.loads(request)
@@ -50,7 +56,8 @@ def main(connection: Connection) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    """Lets the process grow by `size` bytes; where it cannot be seen how large it is, for ever."""
+    """Lets this process grow by `size` bytes and no more. Sets no limit where the system does not
+    tell the size of a process."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         limit = int(statm.read_text().split()[0]) * resource.getpagesize() + size

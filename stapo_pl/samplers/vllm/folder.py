@@ -1,4 +1,4 @@
-"""A model folder that is the same at every start, as vLLM keeps what it compiles by its path."""
+"""A model folder with the same path at every start: vLLM finds what it compiled by that path."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from stapo_pl.core.errors import ConfigError
 
 
 def config_folder(config: PreTrainedConfig, cache: Path) -> Path:
-    """The folder in `cache` that holds this configuration alone; made if it is not there.
+    """A folder in `cache` that holds this configuration and nothing else.
 
-    It is named by what is in it, written beside its place and renamed: whole or not there, whoever
-    starts at the same time.
+    The folder is made if it does not exist. Its name is a hash of its content. It is written under
+    another name and renamed at the end, so that it is complete whenever it exists, also when
+    several processes start at the same time.
 
     Raises:
-        ConfigError: the cache cannot be written to.
+        ConfigError: files cannot be written in `cache`.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,7 @@ def config_folder(config: PreTrainedConfig, cache: Path) -> Path:
                 try:
                     made.rename(folder)
                 except OSError:
-                    # Only another start that made it meanwhile is no fault.
+                    # It is no error if another process has made it meanwhile.
                     if not folder.exists():
                         raise
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What vLLM does to the process that it runs in, and how it is kept from it."""
+"""Context managers that undo, or prevent, what vLLM does to the process that it runs in."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from stapo_pl.core.world import World
 
 @contextmanager
 def clear_death(doing: str) -> Iterator[None]:
-    """Whatever may go wrong in a large engine ends the run with one line.
+    """Turns any exception of the engine into an error of one line.
+
+    Args:
+        doing: what the engine does meanwhile, for the message.
 
     Raises:
-        TrainingError: in the place of any exception.
+        TrainingError: in place of any exception.
     """
     try:
         yield
@@ -33,7 +36,11 @@ def clear_death(doing: str) -> Iterator[None]:
 
 @contextmanager
 def kept_threads() -> Iterator[None]:
-    """vLLM's workers set the number of threads; a CPU's lets nobody else do so afterwards."""
+    """Restores the number of threads, and the function that sets it.
+
+    vLLM's workers set the number. On a CPU they also replace the function, so that nobody else can
+    set it afterwards.
+    """
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     try:
         yield
@@ -44,7 +51,10 @@ def kept_threads() -> Iterator[None]:
 
 @contextmanager
 def named_rank(device: torch.device) -> Iterator[None]:
-    """Tells vLLM its place among several ranks; Lightning reads the same variables otherwise."""
+    """Tells vLLM the place of this rank among several, by environment variables.
+
+    They are restored afterwards, because Lightning gives another meaning to some of them.
+    """
     world = World()
     if world.size == 1:
         yield
@@ -68,7 +78,7 @@ def named_rank(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def kept_process_group() -> Iterator[None]:
-    """vLLM's shutdown destroys the default process group, also where it is the whole run's."""
+    """Keeps the default process group of several ranks, which vLLM's shutdown would destroy."""
     if World().size == 1:
         yield
         return
@@ -81,5 +91,5 @@ def kept_process_group() -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error, however many lines it has."""
+    """The message of an error on one line; the name of its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
