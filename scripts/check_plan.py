@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
-from stapo_pl.memory.planning import plan_run
+from stapo_pl.cli.planning import plan_run
 from stapo_pl.policy.model import shipped_policy
 
 CONFIGS = Path(__file__).parents[1] / "configs"

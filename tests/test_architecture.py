@@ -11,7 +11,7 @@ ROOMS = [
     "core", "rewards", "tasks", "policy", "samplers", "rollout", "objectives", "evaluation",
     "insight", "memory", "training", "cli",
 ]  # fmt: skip
-LIGHTNING = {"memory", "training", "cli"}
+LIGHTNING = {"training", "cli"}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.parent != PACKAGE]
 
 

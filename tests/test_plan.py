@@ -15,11 +15,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import expand
+from stapo_pl.cli.planning import plan_run, planned_ranks
 from stapo_pl.core.batches import MicroBatch, Tokens
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.memory.footprint import LiveBytes, measure_passes, measure_step
-from stapo_pl.memory.plan import plan_memory
-from stapo_pl.memory.planning import architecture, plan_run, planned_ranks
+from stapo_pl.memory.plan import architecture, plan_memory
 from stapo_pl.policy.attention import PADDED
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy
@@ -306,11 +306,15 @@ def test_vllm_takes_what_the_plan_leaves_less_a_margin():
 
 def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
     cli = build([], tmp_path)
-    cli.print_plan()
     (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
-    planned = plan_run(cli.config, CPU, 1)
-    assert callback.room == planned.room and callback.room.others > 0
-    assert callback.room.device > callback.room.others_at_peak > callback.room.others
+    cli.print_plan()
+    assert callback.room == Room()  # on a CPU no plan is made
+    cli.trainer.strategy._root_device = GPU
+    cli.print_plan()
+    assert callback.room == plan_run(cli.config, GPU, 1).room
+    assert callback.room.others_at_peak > callback.room.others > 0
+    room = plan_run(cli.config, CPU, 1).room
+    assert room.device > room.others_at_peak > room.others > 0
 
 
 @pytest.mark.parametrize(

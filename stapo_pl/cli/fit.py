@@ -27,11 +27,11 @@ from torch.utils.tensorboard.summary import hparams
 from stapo_pl.cli.grammar import FIT
 from stapo_pl.cli.naming import flat, run_name, usual
 from stapo_pl.cli.parser import HelpfulParser, refusal
+from stapo_pl.cli.planning import plan_run, planned_ranks
 from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
-from stapo_pl.memory.planning import is_sharded, plan_run, planned_ranks
 from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.checkpoint_io import step_reached
@@ -48,7 +48,7 @@ from stapo_pl.training.runs import (
     why_not_written,
 )
 from stapo_pl.training.signals import end_on_sigterm, requeue
-from stapo_pl.training.strategy import check_strategy
+from stapo_pl.training.strategy import check_strategy, is_sharded
 from stapo_pl.training.trainer import RolloutTrainer
 
 # Curves that TensorBoard shows beside hyperparameters.
@@ -186,7 +186,7 @@ class StapoCLI(LightningCLI):
 
     def _check_checkpoint(self) -> int:
         """Refuses what the run cannot go on from, and says what changed; returns the step."""
-        check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer))
+        check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer.strategy))
         step, run = step_reached(self.ckpt_path), self.ckpt_path.parents[1]
         if not (run / "config.yaml").is_file():
             changed = "there is no config.yaml beside it, so it is not known what changed since"
@@ -226,10 +226,14 @@ class StapoCLI(LightningCLI):
                 path.unlink()
 
     def print_plan(self) -> None:
-        """Prints what the run will take of memory; a model that cannot be planned may still run."""
+        """Prints the memory plan of a run on GPUs and hands it to the sampler.
+
+        A CPU needs none, as no engine takes what is left of its memory. A model that cannot be
+        planned may still run.
+        """
         device, first = self.trainer.strategy.root_device, self.trainer.is_global_zero
-        if not first and device.type != "cuda":
-            return  # only on a GPU an engine takes what is left
+        if device.type != "cuda":
+            return
         try:
             plan = plan_run(self.config, device, self.trainer.world_size)
         except ConfigError as error:
@@ -274,7 +278,7 @@ def check_trainer(trainer: Any) -> None:
     """
     check_strategy(trainer.strategy)
     dtype = compute_dtype(trainer.precision, on_gpu=False)
-    if is_sharded(trainer) and dtype == torch.float64:
+    if is_sharded(trainer.strategy) and dtype == torch.float64:
         raise ConfigError(
             f"trainer.precision={trainer.precision}: sharded weights are fp32; use auto, 32-true "
             "or bf16-mixed"

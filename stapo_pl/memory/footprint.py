@@ -1,4 +1,7 @@
-"""What training allocates, found out by running it on tensors that have shapes and no data."""
+"""Measures what training allocates, by running it on tensors that have shapes but no data.
+
+PyTorch has two kinds of such tensors: meta tensors, and fake tensors, which also know a device.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,18 @@ from stapo_pl.core.seeding import preserved_random_states
 from stapo_pl.policy.attention import repeated_attention
 from stapo_pl.policy.model import Policy
 
-# A policy runs without a mask, but given fake tensors transformers makes one for its own attention.
-# It makes none for names that it knows no mask for.
+# A policy runs without an attention mask. For fake tensors, however, transformers makes a mask of
+# L x L numbers, unless it knows no mask for the name of the attention. So here are such names.
 _GROUPED, _REPEATED = "sdpa_without_mask", "repeated_without_mask"
 AttentionInterface.register(_GROUPED, sdpa_attention_forward)
 AttentionInterface.register(_REPEATED, repeated_attention)
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes that operations allocate, as long as a tensor holds on to them.
+    """Counts the bytes that operations have allocated and that some tensor still holds.
 
     Args:
-        known: tensors that do not count, nor do views of them.
+        known: tensors that are not counted; views of them are not counted either.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
@@ -53,7 +56,7 @@ class LiveBytes(TorchDispatchMode):
         return out
 
     def take_peak(self) -> int:
-        """The most that was there at a time since it was last asked for."""
+        """The largest number of bytes at any time since the last call."""
         peak, self._peak = self._peak, self.now
         return peak
 
@@ -63,16 +66,16 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass
 class Passes:
-    """Bytes of a forward and a backward pass, besides the weights."""
+    """Bytes that a forward and a backward pass take, besides the weights."""
 
     kept: int
-    """Held for the backward pass when the forward pass is over: the activations."""
+    """Bytes that the forward pass keeps for the backward pass: the activations."""
     head: int
-    """The most that is there while the head works, forward or backward."""
+    """The largest number of bytes while the head computes, forward or backward."""
     layers: int
-    """The most that is there while the decoder layers work."""
+    """The largest number of bytes while the decoder layers compute."""
     left: int
-    """What is there at the end: gradients, where they count."""
+    """Bytes that are left at the end: the gradients that are counted."""
 
 
 def measure_passes(
@@ -89,15 +92,19 @@ def measure_passes(
 ) -> Passes:
     """Runs a policy of this architecture on a micro-batch of fake tensors.
 
-    Attention is the CPU's fused kernel, which keeps what those of GPUs keep.
+    Attention runs the CPU's fused kernel. It keeps the same tensors as the kernels of GPUs.
 
     Args:
-        dtype: of the weights in the passes.
-        autocast: what the passes are autocast to, if they are.
+        config: the Hugging Face configuration of the model.
+        sequences: number of sequences in the micro-batch.
+        prompt_tokens: tokens of each prompt.
+        response_tokens: tokens of each response.
+        dtype: type of the weights in the passes.
+        autocast: the type that the passes are autocast to; None if they are not.
         repeat_groups: whether attention repeats the heads of keys and values.
-        prepare: what is done to the policy first.
-        sharded: whether gradients of all but the decoder layers stay to the end, as in FSDP's root;
-            otherwise no gradient counts.
+        prepare: a function that is applied to the policy first.
+        sharded: whether the gradients of everything but the decoder layers are counted and kept
+            until the end, as FSDP does for its root. Otherwise no gradient is counted.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
@@ -120,7 +127,7 @@ def measure_passes(
         live, peaks = LiveBytes(policy.parameters()), []
 
         def at_head(module, args, output) -> None:
-            """The head's passes lie between those of the layers, forward and backward."""
+            """Separates the peaks: the head computes between the layers, forward and backward."""
             peaks.append(live.take_peak())
             output.last_hidden_state.register_hook(lambda grad: peaks.append(live.take_peak()))
 
@@ -138,12 +145,12 @@ def measure_passes(
 
 @dataclass
 class Step:
-    """Bytes of the optimizer."""
+    """Bytes that the optimizer takes."""
 
     state: int
-    """Kept from step to step."""
+    """Bytes that it keeps from step to step."""
     peak: int
-    """State and temporaries during a step."""
+    """The largest number of bytes during a step: its state and what it computes."""
 
 
 def measure_step(
@@ -151,19 +158,23 @@ def measure_step(
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
     on_gpu: bool,
 ) -> Step:
-    """Takes two steps on meta parameters, the second with the state of the first.
+    """Takes two steps on meta parameters; the second step has the state of the first.
 
     Args:
-        on_gpu: whether all parameters are stepped at once, as optimizers do on a GPU unless told.
+        parameters: the parameters; those that need no gradient are left out.
+        optimizer: makes an optimizer of parameters.
+        on_gpu: whether a step updates all parameters at once. Optimizers do so on a GPU, unless
+            their settings say otherwise.
     """
     parameters = [p for p in parameters if p.requires_grad]
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+    gradients = [torch.zeros_like(parameter) for parameter in parameters]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
     made = optimizer(parameters)
     for group in made.param_groups:
         if on_gpu and "foreach" in group and group["foreach"] is None and not group.get("fused"):
             group["foreach"] = True
-    with LiveBytes([*parameters, *(p.grad for p in parameters)]) as live:
+    with LiveBytes([*parameters, *gradients]) as live:
         made.step()
         state = live.now
         live.take_peak()
@@ -172,7 +183,7 @@ def measure_step(
 
 
 def _make_fake(policy: Policy) -> None:
-    """Replaces meta tensors by the fake ones of a CPU, whose kernels are those of a real one."""
+    """Replaces meta tensors by fake ones on a CPU, which run through the kernels of a real CPU."""
     fake: dict[Tensor, Tensor] = {}
     for module in policy.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:

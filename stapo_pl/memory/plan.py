@@ -1,26 +1,35 @@
-"""What a run will take of each rank's memory: what is held, phase by phase, as a table."""
+"""Adds up what each rank of a run holds in memory, phase by phase, and shows it as a table."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from stapo_pl.memory.footprint import measure_passes, measure_step
 from stapo_pl.policy.attention import takes_groups
+from stapo_pl.policy.loading import load_config
 from stapo_pl.policy.model import Policy
 from stapo_pl.samplers.base import Room, SamplerShare
 
 _GIB = 2**30
+# Configurations of models that can be planned without a network.
+_SHAPES = Path(__file__).parents[1] / "assets" / "shapes"
 
 
 @dataclass
 class Line:
-    """Bytes of one thing in the three phases of a run; each phase ends where the next begins."""
+    """Bytes of one thing in the three phases of a run.
+
+    The phases follow each other: a rollout is sampled, the passes compute gradients, and the
+    optimizer takes a step.
+    """
 
     name: str
     note: str = ""
@@ -31,12 +40,12 @@ class Line:
 
 @dataclass
 class MemoryPlan:
-    """What each rank holds."""
+    """What each rank holds in memory."""
 
     title: str
     lines: list[Line]
     room: Room
-    """What there is for the sampler."""
+    """The memory that the sampler is offered."""
 
     def __getitem__(self, name: str) -> Line:
         return next(line for line in self.lines if line.name == name)
@@ -92,16 +101,26 @@ def plan_memory(
 ) -> MemoryPlan:
     """Adds up what each rank holds while it samples, in the passes and in the optimizer's step.
 
+    No weights are made, and the device need not exist.
+
     Args:
-        share: what the sampler takes, given what there is for it.
+        config: the Hugging Face configuration of the policy's model.
+        optimizer: makes the optimizer of parameters.
+        share: tells how much memory the sampler takes, given the memory that it is offered.
+        ranks: number of ranks.
         sharded: whether ranks share weights, gradients and optimizer state, as with FSDP.
-        sequences: of the largest micro-batch, all of them as long as they can be.
-        dtype: of the weights.
-        compute_dtype: of the passes.
-        prepare: what is done to the policy before it is trained.
-        needs_reference: whether there is a reference policy; taken to be as large as the policy.
-        cpu_offload: whether what is sharded rests in the host's memory instead.
-        device_bytes: memory of a rank's device.
+        on_gpu: whether ranks compute on GPUs.
+        sequences: number of sequences in the largest micro-batch. All are taken to be as long as
+            they can be.
+        prompt_tokens: tokens of the longest prompt.
+        response_tokens: tokens of the longest response.
+        dtype: type of the weights.
+        compute_dtype: type that the passes compute in.
+        prepare: a function that is applied to the policy before it is trained.
+        needs_reference: whether there is a reference policy. It is taken to be as large as the
+            policy.
+        cpu_offload: whether everything that is sharded is kept in the host's memory.
+        device_bytes: memory of a rank's device; None if it is not known.
     """
     with torch.device("meta"):
         policy = Policy(AutoModelForCausalLM.from_config(config, dtype=dtype))
@@ -109,7 +128,7 @@ def plan_memory(
     shards = ranks if sharded else 1
     count, trained = _count(policy)
     weights = _part(count * dtype.itemsize, shards)
-    # DDP sums gradients in buckets, which are a second copy.
+    # DDP sums gradients in buckets. The buckets are a second copy of all gradients.
     gradients = _part(trained * dtype.itemsize, shards) * (2 if ranks > shards else 1)
     step = measure_step(policy.parameters(), optimizer, on_gpu and not cpu_offload)
     state, stepping = _part(step.state, shards), _part(step.peak, shards)
@@ -139,8 +158,9 @@ def plan_memory(
         layers = [_count(layer) for layer in policy.decoder_layers]
         layer, trained_layer = map(max, zip(*layers, strict=True))
         root, trained_root = count - sum(n for n, _ in layers), trained - sum(n for _, n in layers)
-        # The root, embedding and head, stays whole through both passes. Of the layers there are
-        # two, as the next is fetched ahead; gradients of one, and again in fp32 to be summed.
+        # FSDP gathers the root (embedding and head) once for both passes. It holds two layers at a
+        # time, because it gathers the next layer ahead. It also holds the gradients of one layer,
+        # and an fp32 copy of them that is summed over the ranks.
         gathered = (root + 2 * layer + trained_layer) * compute_dtype.itemsize + 4 * trained_layer
         lines.append(Line("gathered", "embedding, head, two layers", 0, gathered))
         working["embedding's gradient"] = passes.left + 4 * trained_root
@@ -160,8 +180,30 @@ def plan_memory(
     return plan
 
 
+def architecture(path: str) -> PreTrainedConfig:
+    """The configuration of a model folder or hub name. Some models need no network for it.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    shape = _SHAPES / f"{path.removeprefix('Qwen/')}.json"
+    known = path.startswith("Qwen/") and shape.exists() and not Path(path).exists()
+    return AutoConfig.from_pretrained(shape) if known else load_config(path)
+
+
+def device_memory(device: torch.device, ranks: int) -> int | None:
+    """The bytes that a rank has on its device, where `ranks` ranks share a machine.
+
+    Of a CPU's memory each rank has an equal share. None if the device is a GPU that is not here.
+    """
+    if device.type == "cuda":
+        is_here = torch.cuda.is_available()
+        return torch.cuda.get_device_properties(device).total_memory if is_here else None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // ranks
+
+
 def _count(module: nn.Module) -> tuple[int, int]:
-    """Parameters, and how many of them are trained."""
+    """The number of parameters, and how many of them are trained."""
     parameters = list(module.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
 

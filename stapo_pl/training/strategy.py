@@ -176,6 +176,11 @@ class FSDP(ModelParallelStrategy):
         self.barrier()
 
 
+def is_sharded(strategy: Namespace | str | None) -> bool:
+    """Whether this strategy, as parsed settings, shards the policy."""
+    return str(getattr(strategy, "class_path", "")).endswith(".FSDP")
+
+
 def check_strategy(strategy: Namespace | str | None) -> None:
     """Refuses strategies that would hand the sampler shards, others that nobody has tried, and a
     timeout that is none.
