@@ -9,7 +9,7 @@ import torch
 from test_configs import build
 from torch import distributed
 
-from stapo_pl.cli.fit import check_trainer
+from stapo_pl.cli.trainer_checks import check_trainer
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training import trainer as trainers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
@@ -17,42 +16,36 @@ import torch
 import transformers
 import yaml
 from jsonargparse import ActionConfigFile
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
-from torch.utils.tensorboard.summary import hparams
 
 from stapo_pl.cli.grammar import FIT
-from stapo_pl.cli.naming import flat, run_name, usual
+from stapo_pl.cli.naming import run_name, usual
 from stapo_pl.cli.parser import HelpfulParser, refusal
 from stapo_pl.cli.planning import plan_run, planned_ranks
 from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
+from stapo_pl.cli.save_config import SaveConfig
+from stapo_pl.cli.trainer_checks import check_trainer
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
-from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.checkpoint_io import step_reached
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.runs import (
     Run,
-    check_writable,
-    checkpoint_of_restarted_job,
-    last_checkpoint,
-    next_run_folder,
+    find_start,
     remove_run_folder,
-    take_over,
+    settle_folder,
     why_not_written,
 )
 from stapo_pl.training.signals import end_on_sigterm, requeue
-from stapo_pl.training.strategy import check_strategy, is_sharded
+from stapo_pl.training.strategy import is_sharded
 from stapo_pl.training.trainer import RolloutTrainer
 
-# Curves that TensorBoard shows beside hyperparameters.
-_FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
 # Of flags that Lightning leaves without any.
 _WORDS = {
     "trainer.accelerator": "What computes: auto, cpu or gpu.",
@@ -60,36 +53,6 @@ _WORDS = {
 }
 # Lightning's `true` would be a seed of its own choosing.
 KINDS = {"seed_everything": int}
-
-
-class _SaveConfig(SaveConfigCallback):
-    """Puts the resolved config into each logger's hyperparameters and TensorBoard's text too.
-
-    config.yaml is written when training begins: a resumed run that is refused leaves the run's own
-    in its place, by which checkpoints are exported.
-    """
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.is_global_zero:
-            self._log_settings(trainer)
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().setup(trainer, pl_module, "fit")
-
-    def _log_settings(self, trainer: L.Trainer) -> None:
-        text = self.parser.dump(self.config, skip_none=False)
-        values = flat(yaml.safe_load(text))
-        plain = {
-            key: value if isinstance(value, int | float | str) else json.dumps(value, default=str)
-            for key, value in values.items()
-        }
-        for logger in trainer.loggers:
-            logger.log_hyperparams(plain)
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("config", f"```yaml\n{text}\n```")
-                # Lightning shows hyperparameters only beside a figure that it is given at once.
-                for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
-                    logger.experiment._get_file_writer().add_summary(summary)
 
 
 class StapoCLI(LightningCLI):
@@ -106,7 +69,7 @@ class StapoCLI(LightningCLI):
                 args=args,
                 run=False,
                 trainer_class=RolloutTrainer,
-                save_config_callback=_SaveConfig,
+                save_config_callback=SaveConfig,
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 seed_everything_default=0,
@@ -163,26 +126,12 @@ class StapoCLI(LightningCLI):
         name = run.name or run_name(
             parts, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
         )
-        self.ckpt_path = self._find_checkpoint(Path(run.logs) / name)
+        root = Path(run.logs) / name
+        self.ckpt_path = find_start(root, self.config.ckpt_path)
         self.first_step = None if self.ckpt_path is None else self._check_checkpoint()
-        check_writable(Path(run.logs))
-        if self.ckpt_path is not None and self.ckpt_path.parent.name == "checkpoints":
-            self.folder = self.ckpt_path.parents[1]
-            take_over(self.folder)
-        else:
-            self.folder = self.new_folder = next_run_folder(Path(run.logs) / name)
+        self.folder, is_new = settle_folder(root, self.ckpt_path)
+        self.new_folder = self.folder if is_new else None
         self.found = {*self.folder.glob("*")}
-
-    def _find_checkpoint(self, root: Path) -> Path | None:
-        """What the run goes on from; None if it starts."""
-        given = self.config.ckpt_path
-        if restarted := checkpoint_of_restarted_job(root.parent):
-            return restarted.absolute()
-        if given == "last":
-            return last_checkpoint(root).absolute()
-        if given is not None and not Path(given).exists():
-            raise ConfigError(f"ckpt_path={given}: no such checkpoint")
-        return given and Path(given).absolute()
 
     def _check_checkpoint(self) -> int:
         """Refuses what the run cannot go on from, and says what changed; returns the step."""
@@ -256,61 +205,14 @@ class StapoCLI(LightningCLI):
         self.datamodule.takes_other_data = self.config.ckpt_path not in (None, "last")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        if self.config.trainer.logger in (None, True):
-            kwargs["logger"] = TensorBoardLogger(
-                self.folder.parent.parent,
-                self.folder.parent.name,
-                self.folder.name,
-                default_hp_metric=False,
-                purge_step=self.first_step,  # steps made again are not to stand there twice
-            )
         try:
-            return super().instantiate_trainer(default_root_dir=self.folder, **kwargs)
+            trainer = super().instantiate_trainer(
+                default_root_dir=self.folder, run=self.config_init.run, **kwargs
+            )
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-def check_trainer(trainer: Any) -> None:
-    """Refuses trainer settings that would cut rollouts, lose updates or fail late.
-
-    Raises:
-        ConfigError: names the setting.
-    """
-    check_strategy(trainer.strategy)
-    dtype = compute_dtype(trainer.precision, on_gpu=False)
-    if is_sharded(trainer.strategy) and dtype == torch.float64:
-        raise ConfigError(
-            f"trainer.precision={trainer.precision}: sharded weights are fp32; use auto, 32-true "
-            "or bf16-mixed"
-        )
-    if trainer.max_steps not in (-1, None):
-        raise ConfigError(
-            f"trainer.max_steps={trainer.max_steps} is not supported, runs end with a whole "
-            "rollout: set trainer.max_epochs, the number of rollouts"
-        )
-    for name, harmless in (
-        ("limit_train_batches", (None, 1.0)),
-        ("overfit_batches", (0.0,)),
-        ("fast_dev_run", (False,)),
-    ):
-        value = trainer[name]
-        # 1 is one batch, 1.0 is all of them.
-        if value not in harmless or type(value) is int:
-            raise ConfigError(
-                f"trainer.{name}={value} is not supported, it would cut rollouts: "
-                "set data.prompts_per_rollout and trainer.max_epochs"
-            )
-    for name in ("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"):
-        if not trainer[name] or trainer[name] < 1:
-            raise ConfigError(f"trainer.{name} must be at least 1, got {trainer[name]}")
-    if trainer.gradient_clip_val is not None and not trainer.gradient_clip_val >= 0:
-        raise ConfigError(
-            f"trainer.gradient_clip_val must not be negative, got {trainer.gradient_clip_val}"
-        )
-    if trainer.accelerator == "mps":
-        raise ConfigError("trainer.accelerator=mps has no float64, which is needed; use cpu")
-    if trainer.accelerator == "auto" and torch.backends.mps.is_available():
-        trainer.accelerator = "cpu"
+        trainer.log_into(self.folder, self.first_step)
+        return trainer
 
 
 def _quiet() -> None:

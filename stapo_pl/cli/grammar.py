@@ -100,6 +100,7 @@ FIT = Grammar(
         "reward": Group("data.task.reward", "data.task.reward"),
         "trainer": Group("trainer", "trainer", is_class=False),
         "model": Group("model", "model", is_class=False),
+        "logger": Group("trainer.logger", "trainer.logger"),
     },
     keys=(
         "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",

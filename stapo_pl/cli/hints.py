@@ -37,7 +37,9 @@ _ELSEWHERE = {
     ),
     "trainer.gradient_clip_val": ("max_grad_norm", "grad_clip", "clip_grad", "gradient_clipping"),
     "trainer.check_val_every_n_epoch": ("eval_steps", "eval_every", "val_every", "test_freq"),
-    "trainer.callbacks": ("save_steps", "save_freq", "save_every"),
+    "run.checkpoint_every": ("save_steps", "save_freq", "save_every", "checkpoint_interval"),
+    "run.checkpoint_keep": ("save_total_limit", "save_top_k", "keep"),
+    "logger": ("loggers", "report_to", "log_with", "wandb", "tensorboard"),
     "trainer.accelerator": ("device", "cuda", "cpu"),
     "data.prompts_per_rollout": ("batch_size", "train_batch_size", "rollout_batch_size", "prompts"),
     "data.prompts_per_mini_batch": (
@@ -72,8 +74,8 @@ _ELSEWHERE = {
 # Flags of Lightning's Trainer that configs/fit.yaml leaves as they are.
 _TRAINER = (
     "barebones", "benchmark", "deterministic", "detect_anomaly", "enable_checkpointing",
-    "enable_progress_bar", "gradient_clip_algorithm", "limit_val_batches", "logger", "max_time",
-    "min_epochs", "num_nodes", "profiler", "sync_batchnorm", "val_check_interval",
+    "gradient_clip_algorithm", "limit_val_batches", "log_every_n_steps", "max_time",
+    "min_epochs", "num_nodes", "plugins", "profiler", "sync_batchnorm", "val_check_interval",
 )  # fmt: skip
 
 

@@ -32,6 +32,13 @@ class Run:
         task: likewise.
         experiment: in front of that name; `experiment=NAME` sets it.
         logs: folder of all runs.
+        checkpoint_every: rollouts between two checkpoints; the last rollout always has one.
+        checkpoint_keep: how many of the newest checkpoints stay; -1 keeps all.
+        completions: how many completions of a rollout are shown; 0 shows none.
+        completions_every: rollouts between two that are shown.
+
+    Raises:
+        ConfigError: one of the numbers is out of range.
     """
 
     name: str | None = None
@@ -39,6 +46,21 @@ class Run:
     task: str | None = None
     experiment: str | None = None
     logs: str = "logs"
+    checkpoint_every: int = 5
+    checkpoint_keep: int = 1
+    completions: int = 4
+    completions_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint_every", "completions_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"run.{name} must be at least 1, got {getattr(self, name)}")
+        if self.checkpoint_keep < -1 or self.checkpoint_keep == 0:
+            raise ConfigError(
+                f"run.checkpoint_keep must be at least 1, or -1 for all, got {self.checkpoint_keep}"
+            )
+        if self.completions < 0:
+            raise ConfigError(f"run.completions must not be negative, got {self.completions}")
 
 
 def check_writable(logs: Path) -> None:
@@ -82,6 +104,35 @@ def next_run_folder(root: Path) -> Path:
         if job := _job():
             (folder / _JOB).write_text(job)
         return folder
+
+
+def find_start(root: Path, given: str | Path | None) -> Path | None:
+    """The checkpoint that a run goes on from; None if it starts.
+
+    Args:
+        root: folder of the run's name.
+        given: a checkpoint, or `last` for the newest of this name. A job that its scheduler started
+            again goes on from its own, whatever is given.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if restarted := checkpoint_of_restarted_job(root.parent):
+        return restarted.absolute()
+    if given == "last":
+        return last_checkpoint(root).absolute()
+    if given is not None and not Path(given).exists():
+        raise ConfigError(f"ckpt_path={given}: no such checkpoint")
+    return None if given is None else Path(given).absolute()
+
+
+def settle_folder(root: Path, checkpoint: Path | None) -> tuple[Path, bool]:
+    """The folder of a run, and whether it is a new one. The run of a checkpoint keeps its own."""
+    check_writable(root.parent)
+    if checkpoint is not None and checkpoint.parent.name == "checkpoints":
+        take_over(checkpoint.parents[1])
+        return checkpoint.parents[1], False
+    return next_run_folder(root), True
 
 
 def remove_run_folder(folder: Path) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.policy.precision import PRECISIONS, compute_dtype
+from stapo_pl.training import defaults
+from stapo_pl.training.checkpoint_io import step_reached
 from stapo_pl.training.datamodule import RolloutDataModule
+from stapo_pl.training.defaults import CallbackName, Plugin
+from stapo_pl.training.loggers import place
 from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.runs import Run, find_start, settle_folder
 from stapo_pl.training.signals import Signals
 from stapo_pl.training.strategy import FSDP
 from stapo_pl.training.wiring import connect
@@ -25,17 +35,46 @@ class RolloutTrainer(L.Trainer):
     would be another one. So a request to stop or to save that comes inside a rollout (from a
     callback that counts steps or seconds, a validation, a signal) is put off to the rollout's end.
 
+    It has the callbacks of this project, a logger and a folder of its own, so that a run from
+    Python is what the command makes of it.
+
     Args:
+        run: its name, the folder of all runs, and how often it saves and shows completions. The
+            folder of this run, `logs/name/version_N`, is made when `fit` begins.
+        without: names of this project's callbacks to leave out. There is always a sampler.
         precision: `auto` is bf16-mixed on a GPU and 32-true on a CPU. Weights, gradients and
             optimizer state are fp32 either way (fp64 with 64-true).
+        logger: None is TensorBoard in the run's folder, and false is none.
+        callbacks: of the user's. One of a class of this project takes the place of the default.
+        max_epochs: rollouts of the run.
+        accumulate_grad_batches: micro-batches of a mini-batch, on each rank.
+        check_val_every_n_epoch: rollouts between two validations.
+        plugins: of the user's; checkpoints are written whole in any case.
     """
 
     def __init__(
         self,
         *,
+        run: Run | None = None,
+        without: list[CallbackName] = [],  # noqa: B006
         accelerator: str | Accelerator = "auto",
         strategy: Strategy | str = "auto",
+        devices: list[int] | str | int = 1,
         precision: str | int | None = "auto",
+        logger: Logger | Iterable[Logger] | bool | None = None,
+        callbacks: list[Callback] | Callback | None = None,
+        max_epochs: int | None = 75,
+        accumulate_grad_batches: int = 4,
+        check_val_every_n_epoch: int | None = 25,
+        gradient_clip_val: int | float | None = 1.0,
+        log_every_n_steps: int | None = 1,
+        num_sanity_val_steps: int | None = 0,
+        use_distributed_sampler: bool = False,
+        inference_mode: bool = False,
+        enable_checkpointing: bool | None = None,
+        enable_progress_bar: bool | None = None,
+        enable_model_summary: bool | None = False,
+        plugins: Plugin | list[Plugin] | None = None,
         **kwargs: Any,
     ) -> None:
         on_gpu = accelerator in ("gpu", "cuda") or isinstance(accelerator, CUDAAccelerator)
@@ -54,7 +93,35 @@ class RolloutTrainer(L.Trainer):
         # Of each path that is to be saved at the rollout's end, how; and those to be removed then.
         self._to_save: dict[str, dict[str, Any]] = {}
         self._to_remove: list[str] = []
-        super().__init__(accelerator=accelerator, strategy=strategy, precision=name, **kwargs)
+        self.run = run or Run()
+        self.folder: Path | None = None
+        """The run's folder, once it is made."""
+        left_out = [*without]
+        left_out += ["RunProgress"] * (enable_progress_bar is False)
+        left_out += ["RolloutCheckpoint"] * (enable_checkpointing is False)
+        callbacks = defaults.callbacks(callbacks, self.run, left_out)
+        super().__init__(
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            precision=name,
+            logger=defaults.logger(logger),
+            callbacks=callbacks,
+            max_epochs=max_epochs,
+            accumulate_grad_batches=accumulate_grad_batches,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            gradient_clip_val=gradient_clip_val,
+            log_every_n_steps=log_every_n_steps,
+            num_sanity_val_steps=num_sanity_val_steps,
+            use_distributed_sampler=use_distributed_sampler,
+            inference_mode=inference_mode,
+            # Where this project's are left out, Lightning's own are not to come in their place.
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+            enable_model_summary=enable_model_summary,
+            plugins=defaults.plugins(plugins),
+            **kwargs,
+        )
         self._signal_connector = Signals(self)
         self._remove_now = self.strategy.remove_checkpoint
         # Whoever saves also removes what came before, which must stay until the new one is there.
@@ -64,13 +131,35 @@ class RolloutTrainer(L.Trainer):
         """Trains the policy on rollouts of the data.
 
         Args:
-            ckpt_path: a checkpoint to go on from.
+            ckpt_path: a checkpoint to go on from, or `last` for the newest of the run's name.
 
         Raises:
-            ConfigError: the parts do not go together; see `wiring.connect`.
+            ConfigError: the parts do not go together, see `wiring.connect`; or there is no such
+                checkpoint.
         """
         connect(self, model, datamodule)
+        if self.folder is None:
+            root = Path(self.run.logs) / (
+                self.run.name or default_name(model, datamodule, self.run)
+            )
+            ckpt_path = find_start(root, ckpt_path)
+            folder, _ = settle_folder(root, ckpt_path)
+            self.log_into(folder, None if ckpt_path is None else step_reached(ckpt_path))
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+
+    def log_into(self, folder: Path, first_step: int | None) -> None:
+        """Says which folder is the run's.
+
+        Args:
+            first_step: of a run that goes on, the step that it makes first.
+        """
+        self.folder = folder
+        place(self.loggers, folder, first_step)
+
+    @property
+    def log_dir(self) -> str | None:
+        """The run's folder, whatever its loggers are. Collective over all ranks."""
+        return self.strategy.broadcast(self.folder and str(self.folder))
 
     @property
     def inside_rollout(self) -> bool:
@@ -117,3 +206,10 @@ class RolloutTrainer(L.Trainer):
             self._remove_now(filepath)
         elif self._to_save.pop(str(filepath), None) is None:
             self._to_remove.append(str(filepath))
+
+
+def default_name(module: PolicyModule, data: RolloutDataModule, run: Run) -> str:
+    """`stapo-arithmetic-seed0`: the name of a run that was given none."""
+    objective = run.objective or type(module.objective).__name__
+    task = run.task or type(data.task).__name__
+    return "-".join(filter(None, (run.experiment, objective, task, f"seed{data.seed}"))).lower()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning as L
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Rollout, Trajectory
 from stapo_pl.training.events import RolloutCollected
+from stapo_pl.training.loggers import log_text
 from stapo_pl.training.parts import Parts, RunCallback
 
 
@@ -35,13 +38,16 @@ class RolloutLog(RunCallback):
     def _remember(self, event: RolloutCollected) -> None:
         self._rollout = event.rollout
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._folder = Path(trainer.log_dir)  # a collective, so not to be asked for later
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
             shown = [group[0] for group in self._rollout.sampled[: self.completions]]
             text = "\n\n---\n\n".join(_as_markdown(t, self._tokenizer) for t in shown)
-            for logger in trainer.loggers:
-                if text and hasattr(logger.experiment, "add_text"):
-                    logger.experiment.add_text("completions", text, trainer.global_step - 1)
+            if text:
+                step = trainer.global_step - 1
+                log_text(trainer.loggers, self._folder, "completions", text, step)
 
 
 def _as_markdown(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -10,6 +10,7 @@ import lightning as L
 
 from stapo_pl.core.errors import TrainingError
 from stapo_pl.training.events import RolloutDone, StepDone
+from stapo_pl.training.loggers import log_text
 from stapo_pl.training.parts import Parts, RunCallback
 from stapo_pl.training.private import validate, validate_after_training
 
@@ -52,9 +53,7 @@ class RunSummary(RunCallback):
         self._start = time.perf_counter()
         text = self._data.describe()
         self._print(trainer, text)
-        for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_text"):
-                logger.experiment.add_text("data", f"```\n{text}\n```")
+        log_text(trainer.loggers, Path(self._folder), "data", f"```\n{text}\n```")
         if trainer.global_step == 0:
             validate(trainer)
 

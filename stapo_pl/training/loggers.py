@@ -1,0 +1,168 @@
+"""Loggers that write into the run's folder, and texts for any logger."""
+
+from __future__ import annotations
+
+import csv
+import html
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from stapo_pl.core.errors import ConfigError
+
+_GLOBAL_STEP = "trainer/global_step"  # the axis of Lightning's curves in W&B
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard's event files in the run's folder."""
+
+    def __init__(self) -> None:
+        super().__init__(save_dir=".", default_hp_metric=False)
+        self._folder = Path()
+
+    def place(self, folder: Path, first_step: int | None) -> None:
+        """Says where to write. Of a run that goes on, curves from its first step on are hidden."""
+        self._folder = folder
+        self._kwargs["purge_step"] = first_step
+
+    @property
+    def root_dir(self) -> str:
+        return str(self._folder)
+
+    @property
+    def log_dir(self) -> str:
+        return str(self._folder)
+
+
+class CSV(Logger):
+    """All curves in one table, metrics.csv in the run's folder, a row for each time of logging."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[dict[str, Any]] = []
+        self._columns: list[str] = []
+        self._is_open = False
+
+    def place(self, folder: Path, first_step: int | None) -> None:
+        """Says where to write. Of a run that goes on, rows from its first step on are removed."""
+        self._file, self._first_step = folder / "metrics.csv", first_step
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Path:
+        return self._file
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml is beside the table."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._rows.append({"step": step} | metrics)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what was logged. The file is first touched when there is a curve to write."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        columns = list(dict.fromkeys([*self._columns, *(key for row in rows for key in row)]))
+        if self._is_open and columns == self._columns:
+            with self._file.open("a", newline="") as file:
+                csv.DictWriter(file, columns).writerows(rows)
+            return
+        before = self._read()
+        self._columns = list(dict.fromkeys([*(before[0] if before else ()), *columns]))
+        written = self._file.with_suffix(".tmp")
+        with written.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(before + rows)
+        written.replace(self._file)
+        self._is_open = True
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self._file.is_file():
+            return []
+        with self._file.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if self._is_open or self._first_step is None:
+            return rows
+        return [row for row in rows if int(row["step"]) < self._first_step]
+
+
+class WandB(WandbLogger):
+    """Weights & Biases, whose own files are in the run's folder; WANDB_MODE=offline sends none.
+
+    Args:
+        project: of W&B.
+        settings: other arguments of `wandb.init`, such as entity, group or tags.
+
+    Raises:
+        ConfigError: wandb is not installed.
+    """
+
+    def __init__(self, project: str = "stapo_pl", settings: dict[str, Any] | None = None) -> None:
+        try:
+            super().__init__(project=project, **(settings or {}))
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "logger=wandb needs wandb, which is not installed: pip install wandb"
+            ) from None
+
+    def place(self, folder: Path, first_step: int | None) -> None:
+        """Says where to write. A run that goes on is the same run there, too."""
+        name = f"{folder.parent.name}-{folder.name}"
+        number = zlib.crc32(str(folder.absolute()).encode())
+        self._wandb_init |= {"dir": str(folder), "name": name, "id": f"{number:08x}-{name}"[:64]}
+
+
+def place(loggers: Iterable[Logger], folder: Path, first_step: int | None) -> None:
+    """Has loggers of this project write into a run's folder; others write where they were told to.
+
+    Args:
+        first_step: of a run that goes on, the step that it makes first.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoard | CSV | WandB):
+            logger.place(folder, first_step)
+
+
+@rank_zero_only
+def log_text(
+    loggers: Iterable[Logger], folder: Path | None, name: str, text: str, step: int | None = None
+) -> None:
+    """Shows a text in TensorBoard and W&B.
+
+    Args:
+        loggers: of the run.
+        folder: of the run; where none of its loggers takes texts, the text is added to NAME.md in
+            it. None writes no file.
+    """
+    is_shown = False
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(name, text, step)
+        elif isinstance(logger, WandbLogger):
+            import wandb
+
+            page = wandb.Html(f"<pre>{html.escape(text)}</pre>")
+            logger.experiment.log({name: page} | ({} if step is None else {_GLOBAL_STEP: step}))
+        else:
+            continue
+        is_shown = True
+    if not is_shown and folder is not None:
+        with (folder / f"{name}.md").open("a") as file:
+            file.write(f"{'' if step is None else f'# Step {step}'}\n\n{text}\n\n".lstrip())
