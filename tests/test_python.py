@@ -61,9 +61,8 @@ def test_callbacks_of_the_project_are_there_unless_given_or_left_out():
     assert {*names(RolloutTrainer())} >= OWN
     mine = RolloutCheckpoint(every_n_rollouts=1)
     trainer = RolloutTrainer(callbacks=[mine], without=["Alarms"], enable_progress_bar=False)
-    assert trainer.checkpoint_callbacks == [mine] and not {"Alarms", "RunProgress"} & {
-        *names(trainer)
-    }
+    assert trainer.checkpoint_callbacks == [mine]
+    assert not {"Alarms", "RunProgress"} & {*names(trainer)}
     assert names(RolloutTrainer(callbacks=RunProgress())).count("RunProgress") == 1
     trainer = RolloutTrainer(enable_checkpointing=False, without=["RunProgress"], logger=False)
     assert not trainer.checkpoint_callbacks and trainer.progress_bar_callback is None

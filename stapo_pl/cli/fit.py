@@ -26,7 +26,7 @@ from stapo_pl.cli.naming import run_name, usual
 from stapo_pl.cli.parser import HelpfulParser, refusal
 from stapo_pl.cli.planning import plan_run, planned_ranks
 from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
-from stapo_pl.cli.save_config import SaveConfig
+from stapo_pl.cli.save_config import CONFIG_CALLBACK
 from stapo_pl.cli.trainer_checks import check_trainer
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
@@ -69,7 +69,7 @@ class StapoCLI(LightningCLI):
                 args=args,
                 run=False,
                 trainer_class=RolloutTrainer,
-                save_config_callback=SaveConfig,
+                save_config_callback=CONFIG_CALLBACK,
                 save_config_kwargs={"overwrite": True},
                 auto_configure_optimizers=False,
                 seed_everything_default=0,

@@ -17,7 +17,7 @@ from stapo_pl.training.loggers import log_text
 _FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
 
 
-class SaveConfig(SaveConfigCallback):
+class _SaveConfig(SaveConfigCallback):
     """Puts the resolved config into each logger's hyperparameters too, and into a text.
 
     config.yaml is written when training begins: a resumed run that is refused leaves the run's own
@@ -45,3 +45,7 @@ class SaveConfig(SaveConfigCallback):
                 # Lightning shows hyperparameters only beside a figure that it is given at once.
                 for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
                     logger.experiment._get_file_writer().add_summary(summary)
+
+
+# Of a name that no word can choose: it is always there.
+CONFIG_CALLBACK = _SaveConfig

@@ -44,11 +44,20 @@ class RolloutTrainer(L.Trainer):
         without: names of this project's callbacks to leave out. There is always a sampler.
         precision: `auto` is bf16-mixed on a GPU and 32-true on a CPU. Weights, gradients and
             optimizer state are fp32 either way (fp64 with 64-true).
+        devices: processes of a node, one for each GPU; or the numbers of the GPUs.
         logger: None is TensorBoard in the run's folder, and false is none.
         callbacks: of the user's. One of a class of this project takes the place of the default.
         max_epochs: rollouts of the run.
         accumulate_grad_batches: micro-batches of a mini-batch, on each rank.
         check_val_every_n_epoch: rollouts between two validations.
+        gradient_clip_val: largest norm of the gradient; None does not clip.
+        log_every_n_steps: optimizer steps between two points of a curve.
+        num_sanity_val_steps: validation batches before training; the run validates then anyway.
+        use_distributed_sampler: of Lightning, and of no use here: ranks share prompts themselves.
+        inference_mode: whether Lightning validates under torch.inference_mode.
+        enable_checkpointing: false makes no checkpoints.
+        enable_progress_bar: false shows no progress bar.
+        enable_model_summary: whether Lightning prints the layers of the policy.
         plugins: of the user's; checkpoints are written whole in any case.
     """
 
@@ -145,6 +154,9 @@ class RolloutTrainer(L.Trainer):
             ckpt_path = find_start(root, ckpt_path)
             folder, _ = settle_folder(root, ckpt_path)
             self.log_into(folder, None if ckpt_path is None else step_reached(ckpt_path))
+        for callback in self.checkpoint_callbacks:
+            if callback.dirpath is None:  # else Lightning would ask the first logger for a folder
+                callback.dirpath = str(self.folder.absolute() / "checkpoints")
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
 
     def log_into(self, folder: Path, first_step: int | None) -> None:

@@ -36,8 +36,6 @@ class RolloutCheckpoint(ModelCheckpoint):
         trainer.ckpt_path = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Whatever the loggers are, which Lightning would ask.
-        self.dirpath = str(Path(trainer.log_dir).absolute() / "checkpoints")
         super().setup(trainer, pl_module, stage)
         if trainer.num_nodes > 1:
             check_shared(Path(self.dirpath), World(), trainer.strategy.root_device)
