@@ -104,7 +104,7 @@ def test_a_mistake_is_named_in_one_line_without_a_traceback(word, message, tmp_p
         ("seed_everything=-1", "seed_everything=-1: expected a whole number from 0 to 4294967295"),
         ("seed_everything=4294967296", "expected a whole number from 0 to 4294967295"),
         ("sampler=transformers sampler.batch_size=0", "sampler.batch_size must be at least 1"),
-        ("sampler.batch_size=8", "sampler.batch_size: choose what has it first, as in sampler="),
+        ("sampler.batch_size=8", "sampler is null, choose what has it first, as in sampler="),
         ("objective=grpo objective.selection.tau_p=1", "as in objective.selection=S2T objective"),
         ("objective.correction=TokenTSI", "no such class; did you mean TokenTIS?"),
         ("objective.correction=TokenTIS objective.correction.cap=0.5", "cap must be at least 1"),
