@@ -19,8 +19,7 @@ from conftest import CONFIGS
 from stapo_pl.cli.evaluate import main
 from stapo_pl.cli.grammar import EVALUATE, OverrideError, expand
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Problem
-from stapo_pl.evaluation.decoding import Nucleus
+from stapo_pl.core.types import Decoding, Problem
 from stapo_pl.evaluation.figures import benchmark_figures as figures
 from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported, size_of
 from stapo_pl.evaluation.records import Journal, locked, read_problems, write_problems
@@ -317,13 +316,13 @@ def test_figures_of_a_small_case():
 def test_the_paper_stands_beside_figures_of_its_size():
     result = figures(*groups("rw"))
     rows = [
-        with_paper(result, "8B", name, Nucleus(0.7, 0.9)) for name in ("aime24", "math_500")
+        with_paper(result, "8B", name, Decoding(96, 0.7, 0.9)) for name in ("aime24", "math_500")
     ]  # fmt: skip
     head, _, first, _, average = table(rows, "8B").splitlines()
     assert "paper: 8B STAPO" in head and first.rstrip(" |").endswith("39.48")
     assert average.startswith("| average") and average.rstrip(" |").endswith("65.44")
-    assert "paper" not in table([with_paper(result, None, "aime24", Nucleus(1.0, 1.0))], None)
-    assert "paper" not in table([with_paper(result, "8B", "gsm8k", Nucleus(1.0, 1.0))], "8B")
+    assert "paper" not in table([with_paper(result, None, "aime24", Decoding(96, 1.0, 1.0))], None)
+    assert "paper" not in table([with_paper(result, "8B", "gsm8k", Decoding(96, 1.0, 1.0))], "8B")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from stapo_pl.cli.parser import HelpfulParser, refusal
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.seeding import check_seed
+from stapo_pl.core.types import Decoding
 from stapo_pl.core.world import World
-from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.paper import size_of
 from stapo_pl.evaluation.records import locked
@@ -80,7 +80,11 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
         folder = Path(settings.run.logs) / (settings.run.name or f"evaluate-{called}")
         measurements = [
             Measurement(
-                name, Nucleus(*pair), benchmark.samples, benchmark.task.reward, specs[name]["task"]
+                name,
+                _decoding(*pair, settings.data.max_new_tokens),
+                benchmark.samples,
+                benchmark.task.reward,
+                specs[name]["task"],
             )
             for name, benchmark in settings.benchmarks.items()
             for pair in settings.decodings
@@ -161,13 +165,28 @@ def _recorded(folder: Path) -> list[Measurement]:
     measurements = []
     for file in files:
         content = json.loads(file.read_text())
-        task, decoding = content["task"], Nucleus(content["temperature"], content["top_p"])
+        task = content["task"]
+        # How long responses could be is in model.json, and nothing asks for it again.
+        decoding = _decoding(content["temperature"], content["top_p"], max_new_tokens=0)
         spec = (task.get("init_args") or {}).get("reward")
         # A task that names none has its own: then it has to be made, with its rows at hand.
         reward = _built(Reward, spec) if spec else _built(Task, task).reward
         name = file.parent.parent.name
         measurements.append(Measurement(name, decoding, content["samples"], reward, task))
     return measurements
+
+
+def _decoding(temperature: float, top_p: float, max_new_tokens: int) -> Decoding:
+    """The decoding of a benchmark.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    if not temperature >= 0 or not 0 < top_p <= 1:
+        raise ConfigError(
+            f"decodings need temperature >= 0 and 0 < top-p <= 1, got [{temperature:g}, {top_p:g}]"
+        )
+    return Decoding(max_new_tokens, temperature, top_p)
 
 
 def _label(reward: Namespace | None) -> str:

@@ -12,6 +12,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from stapo_pl.cli.naming import flat
 from stapo_pl.training.loggers import log_text
+from stapo_pl.training.private import add_summary
 
 # Curves that TensorBoard shows beside hyperparameters.
 _FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
@@ -44,7 +45,7 @@ class _SaveConfig(SaveConfigCallback):
             if isinstance(logger, TensorBoardLogger):
                 # Lightning shows hyperparameters only beside a figure that it is given at once.
                 for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
-                    logger.experiment._get_file_writer().add_summary(summary)
+                    add_summary(logger, summary)
 
 
 # Of a name that no word can choose: it is always there.

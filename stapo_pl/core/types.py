@@ -127,6 +127,11 @@ class Decoding:
     """Only the k most likely tokens. 0 keeps all."""
 
     @property
+    def name(self) -> str:
+        """Short, for folders and rows of tables: `T1-p0.9`."""
+        return f"T{self.temperature:g}-p{self.top_p:g}"
+
+    @property
     def is_cut(self) -> bool:
         """Whether some tokens cannot be drawn, so that it is not the policy's distribution."""
         return self.top_p < 1 or self.top_k > 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from stapo_pl.evaluation.decoding import Nucleus
+from stapo_pl.core.types import Decoding
 from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported
 
 
@@ -56,12 +55,13 @@ def table(results: Sequence[dict[str, Any]], size: str | None) -> str:
 
 
 def with_paper(
-    result: dict[str, Any], size: str | None, benchmark: str, decoding: Nucleus
+    result: dict[str, Any], size: str | None, benchmark: str, decoding: Decoding
 ) -> dict[str, Any]:
     """Figures with where they are from, and what the paper reports there."""
     paper = reported(size, decoding.temperature, decoding.top_p, benchmark)
     where = {"benchmark": benchmark, "decoding": decoding.name}
-    return where | asdict(decoding) | result | {"paper": paper}
+    drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p}
+    return where | drawn | result | {"paper": paper}
 
 
 def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

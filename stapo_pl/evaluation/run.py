@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Decoding, Problem, Prompt
 from stapo_pl.core.world import World
-from stapo_pl.evaluation.decoding import Nucleus
 from stapo_pl.evaluation.figures import benchmark_figures
 from stapo_pl.evaluation.model import SampledModel, count_parameters
 from stapo_pl.evaluation.progress import bar
@@ -53,7 +52,7 @@ class Measurement:
     """
 
     benchmark: str
-    decoding: Nucleus
+    decoding: Decoding
     samples: int
     reward: Reward
     task: dict[str, Any]
@@ -110,13 +109,12 @@ class Evaluation:
         for measured in self.measurements:
             ids = [prompt.token_ids for prompt in prompts[measured.benchmark]]
             model.longest_prompt = max(model.longest_prompt, *map(len, ids))
-            decoding = measured.decoding
             samples = SampleSet(
                 measured.title,
                 self._folder(measured),
                 lambda place, ids=ids: ids[place[0]],
                 {"prompts (their checksum)": zlib.crc32(repr(ids).encode())},
-                Decoding(model.max_new_tokens, decoding.temperature, decoding.top_p),
+                measured.decoding,
                 model,
                 self.seed,
             )

@@ -11,7 +11,7 @@ from stapo_pl.core.types import Decoding, Request
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.records import Journal, Place, completion_files
-from stapo_pl.rollout.collector import decode
+from stapo_pl.rollout.collector import respond
 
 
 class SampleSet:
@@ -83,10 +83,13 @@ class SampleSet:
                 Request(self.prompt(place), seed_for(self.seed, self.name, *place))
                 for place in places
             ]
-            completions = self.model.generate(
-                requests, self.decoding, lambda done, total, start=start: show(start + done)
+            _, responses = respond(
+                requests,
+                self.decoding,
+                self.model.generate,
+                self.model.tokenizer,
+                lambda done, total, start=start: show(start + done),
             )
-            responses = decode(completions, self.model.tokenizer)
             journal.append(
                 {place: vars(response) for place, response in zip(places, responses, strict=True)}
             )

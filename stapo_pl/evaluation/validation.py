@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from stapo_pl.core.batches import ValidationBatch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Decoding, Prompt, Trajectory
@@ -72,3 +75,20 @@ class Validation:
             yield ValidationBatch(
                 name, validation_figures(collect(mine, 1, greedy), collect(mine, samples, sampled))
             )
+
+
+def over_tasks(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Means of the tasks that a validation was made on.
+
+    Args:
+        values: the mean of each metric of each task, named `task/metric`.
+
+    Returns:
+        Of each metric, its mean over the tasks; and where there are several tasks, all values.
+    """
+    tasks, metrics = ({name.rpartition("/")[i]: None for name in values} for i in (0, 2))
+    means = {
+        metric: torch.stack([values[f"{task}/{metric}"] for task in tasks]).mean()
+        for metric in metrics
+    }
+    return means | (values if len(tasks) > 1 else {})

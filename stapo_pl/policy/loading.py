@@ -101,6 +101,24 @@ def check(policy: Policy, setting: str, device: torch.device) -> None:
         )
 
 
+def check_vocabulary(config: PreTrainedConfig, path: str, key: str) -> None:
+    """Checks that the model at `path` knows as many tokens as the policy.
+
+    Args:
+        config: of the policy.
+        path: model folder or hub name.
+        key: the setting that names it, for errors.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    own, other = (c.get_text_config().vocab_size for c in (config, load_config(path, key)))
+    if own != other:
+        raise ConfigError(
+            f"{key}={path}: its vocabulary has {other} tokens, that of the policy {own}"
+        )
+
+
 def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
     """What `load` makes of a model folder or hub name.
 

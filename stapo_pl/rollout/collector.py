@@ -90,8 +90,10 @@ class Collector:
             for prompt in prompts
             for sample in range(group_size)
         ]
-        completions = self.generate(requests, decoding, partial(self.on_phase, phase))
-        responses = decode(completions, self.tokenizer)
+        progress = partial(self.on_phase, phase)
+        completions, responses = respond(
+            requests, decoding, self.generate, self.tokenizer, progress
+        )
         owners = [prompt for prompt in prompts for _ in range(group_size)]
         scores = self._graded(reward, responses, [prompt.problem for prompt in owners])
         trajectories = [
@@ -114,6 +116,18 @@ class Collector:
         scores = self.grade(reward, responses, problems, partial(self.on_phase, "grade"))
         self.grade_seconds += time.perf_counter() - start
         return scores
+
+
+def respond(
+    requests: Sequence[Request],
+    decoding: Decoding,
+    generate: Generate,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: Progress,
+) -> tuple[list[Completion], list[Response]]:
+    """What the sampler gives back for requests, and the same as a reward sees it."""
+    completions = generate(requests, decoding, progress)
+    return completions, decode(completions, tokenizer)
 
 
 def decode(completions: Sequence[Completion], tokenizer: PreTrainedTokenizerBase) -> list[Response]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from stapo_pl.evaluation.validation import Validation
 from stapo_pl.policy.endings import end_tokens
 from stapo_pl.rewards.grading.grader import Grader, Grading
 from stapo_pl.rollout.collector import Collector, Progress
+from stapo_pl.rollout.limits import check_limits, check_room
 from stapo_pl.rollout.prompts import (
     Duplicates,
     OnBadRow,
@@ -34,6 +35,7 @@ from stapo_pl.rollout.stream import PromptStream
 from stapo_pl.tasks.base import Task
 from stapo_pl.tasks.benchmark import Benchmark
 from stapo_pl.training.events import Events, Phase
+from stapo_pl.training.loader import SizedLoader
 from stapo_pl.training.loop import Rollouts
 from stapo_pl.training.scoring import OldLogprobs
 
@@ -45,22 +47,6 @@ class Generator(Protocol):
         self, requests: Sequence[Request], decoding: Decoding, progress: Progress
     ) -> list[Completion]:
         """One completion for each request, from the policy as it is now."""
-
-
-class _Loader:
-    """A sized iterable that makes its batches when they are asked for.
-
-    Sized, so that Lightning does not fetch ahead, which would make every batch one step stale.
-    """
-
-    def __init__(self, length: int, make: Callable[[], Iterator]) -> None:
-        self.length, self.make = length, make
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator:
-        yield from self.make()
 
 
 class RolloutDataModule(L.LightningDataModule):
@@ -138,21 +124,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.cursor = 0
         # Set where the checkpoint to go on from is named: it may be meant for other data.
         self.takes_other_data = False
-        for name, value in (
-            ("max_prompt_tokens", max_prompt_tokens),
-            ("max_new_tokens", max_new_tokens),
-        ):
-            if value < 1:
-                raise ConfigError(f"data.{name} must be at least 1, got {value}")
-        if not temperature > 0:
-            raise ConfigError(
-                "data.temperature must be greater than 0 (a greedy rollout explores nothing), "
-                f"got {temperature}"
-            )
-        if not 0 < top_p <= 1 or top_k < 0:
-            raise ConfigError(
-                f"data needs 0 < top_p <= 1 and top_k >= 0, got top_p={top_p}, top_k={top_k}"
-            )
+        check_limits(max_prompt_tokens, self.decoding)
 
     def connect(
         self,
@@ -191,14 +163,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.sizes.check_ranks(trainer.world_size, self.micro_batches_per_step)
         self.sizes.check_validation(trainer.val_check_interval, self.micro_batches_per_step)
         text_config = self.model_config.get_text_config()
-        positions = text_config.max_position_embeddings
-        room = positions - self.max_prompt_tokens - self.decoding.max_new_tokens
-        if room < 0:
-            raise ConfigError(
-                f"data.max_prompt_tokens={self.max_prompt_tokens} plus data.max_new_tokens="
-                f"{self.decoding.max_new_tokens} exceeds the {positions} positions "
-                f"of the model by {-room}"
-            )
+        check_room(self.max_prompt_tokens, self.decoding, text_config.max_position_embeddings)
         self.prompts = PromptSets(
             self.task, self.benchmarks, tokenizer, self.prompt_rules, text_config.vocab_size
         )
@@ -242,13 +207,13 @@ class RolloutDataModule(L.LightningDataModule):
         )
         return "\n".join([sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()])
 
-    def train_dataloader(self) -> _Loader:
-        return _Loader(
+    def train_dataloader(self) -> SizedLoader:
+        return SizedLoader(
             self.sizes.steps_per_rollout * self.micro_batches_per_step, self._train_batches
         )
 
-    def val_dataloader(self) -> _Loader:
-        return _Loader(sum(self._validation_counts().values()), self._validation_batches)
+    def val_dataloader(self) -> SizedLoader:
+        return SizedLoader(sum(self._validation_counts().values()), self._validation_batches)
 
     def _validation_counts(self) -> dict[str, int]:
         """Batches of each task, on each rank."""

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.training.private import hide_curves_from
 
 _GLOBAL_STEP = "trainer/global_step"  # the axis of Lightning's curves in W&B
 
@@ -28,7 +29,7 @@ class TensorBoard(TensorBoardLogger):
     def place(self, folder: Path, first_step: int | None) -> None:
         """Says where to write. Of a run that goes on, curves from its first step on are hidden."""
         self._folder = folder
-        self._kwargs["purge_step"] = first_step
+        hide_curves_from(self, first_step)
 
     @property
     def root_dir(self) -> str:

@@ -17,8 +17,9 @@ from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.means import Means
 from stapo_pl.core.types import Decoding
 from stapo_pl.core.world import World
+from stapo_pl.evaluation.validation import over_tasks
 from stapo_pl.objectives.base import Objective
-from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy.loading import check_vocabulary, load_config, load_policy, load_tokenizer
 from stapo_pl.policy.lora import LoRA, adapters_off, check_saved
 from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.policy.preparation import Preparation
@@ -129,11 +130,6 @@ class PolicyModule(L.LightningModule):
         self.learner = Learner(self.objective, scorer, self.gap, events, decoding.max_new_tokens)
         self.curves = RolloutCurves(events)
 
-    @property
-    def max_positions(self) -> int:
-        """Longest sequence that the model has positions for."""
-        return self.model_config.get_text_config().max_position_embeddings
-
     def configure_model(self) -> None:
         if self.policy is None:
             policy = self._load(self.path, "model.path", self.preparation.trained)
@@ -159,12 +155,7 @@ class PolicyModule(L.LightningModule):
         if not self.objective.needs_reference or self.reference_is_base or self._reference:
             return
         key, path = "model.reference_path", self.reference_path
-        own, other = (c.get_text_config() for c in (self.model_config, load_config(path, key)))
-        if own.vocab_size != other.vocab_size:
-            raise ConfigError(
-                f"{key}={path}: its vocabulary has {other.vocab_size} tokens, that of the policy "
-                f"{own.vocab_size}"
-            )
+        check_vocabulary(self.model_config, path, key)
         reference = self._load(path, key, self.preparation.frozen).eval()
         self._reference = [reference if self.device_mesh is not None else reference.to(self.device)]
 
@@ -304,10 +295,6 @@ class PolicyModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs each metric of each task that was validated on, and its mean over the tasks."""
-        values = self.validation_metrics.compute()
-        tasks, metrics = ({name.rpartition("/")[i]: None for name in values} for i in (0, 2))
-        for metric in metrics:
-            mean = torch.stack([values[f"{task}/{metric}"] for task in tasks]).mean()
-            self.log(f"val/{metric}", mean, sync_dist=True)  # equal already; this tells Lightning
-        if len(tasks) > 1:
-            self.log_dict({f"val/{name}": v for name, v in values.items()}, sync_dist=True)
+        values = over_tasks(self.validation_metrics.compute())
+        # They are equal on all ranks already; `sync_dist` tells Lightning so.
+        self.log_dict({f"val/{name}": value for name, value in values.items()}, sync_dist=True)

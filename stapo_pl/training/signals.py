@@ -10,45 +10,20 @@ import os
 import signal
 import subprocess
 
-import torch
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.core.errors import Terminated
-from stapo_pl.core.world import World
 
 
 def end_on_sigterm() -> None:
     """From now on, SIGTERM raises `Terminated` in the main thread."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, terminate)
 
 
-def _terminate(signum, frame) -> None:
+def terminate(signum, frame) -> None:
+    """Handles a SIGTERM: ends what the process does."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the ending
     raise Terminated("SIGTERM")
-
-
-class Signals(_SignalConnector):
-    """In the place of Lightning's handlers, which end a run after its rollout, with exit code 0.
-
-    Theirs also start collectives from inside a handler, where another collective may be under way.
-    """
-
-    def register_signal_handlers(self) -> None:
-        self._original_handlers = self._get_current_signal_handlers()
-        self._is_requeue_asked = False
-        self._register_signal(signal.SIGTERM, _terminate)
-        if "SLURM_JOB_ID" in os.environ:
-            self._register_signal(signal.SIGUSR1, self._ask_for_requeue)
-
-    def requeue_is_due(self, device: torch.device) -> bool:
-        """Whether any rank was asked to be queued again. Collective over all ranks."""
-        return bool(World().sum(torch.tensor(int(self._is_requeue_asked), device=device)))
-
-    def _ask_for_requeue(self, signum, frame) -> None:
-        self._is_requeue_asked = True
-        # Not printed: the signal may have come in the middle of a print.
-        os.write(2, b"\nSIGUSR1: this job is queued again when the rollout is done and saved\n")
 
 
 def requeue() -> None:

@@ -22,8 +22,8 @@ from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.defaults import CallbackName, Plugin
 from stapo_pl.training.loggers import place
 from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.private import take_signals
 from stapo_pl.training.runs import Run, find_start, settle_folder
-from stapo_pl.training.signals import Signals
 from stapo_pl.training.strategy import FSDP
 from stapo_pl.training.wiring import connect
 
@@ -131,7 +131,7 @@ class RolloutTrainer(L.Trainer):
             plugins=defaults.plugins(plugins),
             **kwargs,
         )
-        self._signal_connector = Signals(self)
+        self._signals = take_signals(self)
         self._remove_now = self.strategy.remove_checkpoint
         # Whoever saves also removes what came before, which must stay until the new one is there.
         self.strategy.remove_checkpoint = self._remove_checkpoint
@@ -203,7 +203,7 @@ class RolloutTrainer(L.Trainer):
 
     def finish_rollout(self) -> None:
         """Does what was put off; the module calls it at the end of each rollout, on all ranks."""
-        self.requeue_is_due = self._signal_connector.requeue_is_due(self.strategy.root_device)
+        self.requeue_is_due = self._signals.requeue_is_due(self.strategy.root_device)
         if self.requeue_is_due:
             self.should_stop = True
         saves, self._to_save = self._to_save, {}

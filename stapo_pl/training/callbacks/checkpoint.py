@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from stapo_pl.core.world import World
+from stapo_pl.training.private import save_last_rollout, set_checkpoint_interval
 from stapo_pl.training.shared_folder import check_shared
 
 
@@ -46,11 +47,9 @@ class RolloutCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         is_last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        self._every_n_epochs = 1 if is_last else self.every_n_rollouts
+        set_checkpoint_interval(self, 1 if is_last else self.every_n_rollouts)
         super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        if self._last_global_step_saved != trainer.global_step:  # it was stopped at the last moment
-            candidates = self._monitor_candidates(trainer)
-            self._save_topk_checkpoint(trainer, candidates | {"epoch": candidates["epoch"] - 1})
+        save_last_rollout(self, trainer)  # it may have been stopped at the last moment

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning as L
-from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Rollout, Trajectory
+from stapo_pl.core.types import Rollout
+from stapo_pl.insight.completions import as_markdown
 from stapo_pl.training.events import RolloutCollected
 from stapo_pl.training.loggers import log_text
 from stapo_pl.training.parts import Parts, RunCallback
@@ -44,25 +44,7 @@ class RolloutLog(RunCallback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:
             shown = [group[0] for group in self._rollout.sampled[: self.completions]]
-            text = "\n\n---\n\n".join(_as_markdown(t, self._tokenizer) for t in shown)
+            text = "\n\n---\n\n".join(as_markdown(t, self._tokenizer) for t in shown)
             if text:
                 step = trainer.global_step - 1
                 log_text(trainer.loggers, self._folder, "completions", text, step)
-
-
-def _as_markdown(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> str:
-    verdict = "right" if trajectory.correct else "wrong"
-    completion = trajectory.completion
-    # The text is the one that was judged, which is without the end token.
-    end = tokenizer.convert_ids_to_tokens(completion.token_ids[-1])
-    ending = "truncated" if completion.truncated else f"ended by `{end}`"
-    problem = trajectory.prompt.problem
-    prompt = problem.messages[-1]["content"]
-    return (
-        f"**reward {trajectory.reward:.3g}** ({verdict}, {ending}; answer {problem.answer})\n\n"
-        f"{_quote(prompt)}\n\n{_quote(trajectory.text)}"
-    )
-
-
-def _quote(text: str) -> str:
-    return "\n".join("    " + line for line in text.splitlines())

@@ -9,14 +9,11 @@ from typing import Any
 import lightning as L
 
 from stapo_pl.core.errors import TrainingError
+from stapo_pl.insight.table import EVERY_ROLLOUT, EVERY_STEP, VALIDATED, ClosingTable
 from stapo_pl.training.events import RolloutDone, StepDone
 from stapo_pl.training.loggers import log_text
 from stapo_pl.training.parts import Parts, RunCallback
 from stapo_pl.training.private import validate, validate_after_training
-
-_VALIDATED = ("val/accuracy_greedy", "val/accuracy", "val/pass_at_k", "val/majority_at_k")
-_EVERY_STEP = ("policy/entropy", "policy/grad_norm", "policy/silenced_fraction")
-_EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
 
 class RunSummary(RunCallback):
@@ -26,8 +23,7 @@ class RunSummary(RunCallback):
     """
 
     def __init__(self) -> None:
-        # Of each metric: first value, last value, sum and count.
-        self._seen: dict[str, list[float]] = {}
+        self._table = ClosingTable()
         self._validated_at = -1
         self._seconds_before_resume = 0.0
         self._start: float | None = None
@@ -35,14 +31,18 @@ class RunSummary(RunCallback):
 
     def connect(self, parts: Parts) -> None:
         self._data = parts.data
-        parts.events.listen(StepDone, lambda event: self._note(event.metrics, _EVERY_STEP))
-        parts.events.listen(RolloutDone, lambda event: self._note(event.metrics, _EVERY_ROLLOUT))
+        parts.events.listen(StepDone, self._step_done)
+        parts.events.listen(RolloutDone, self._rollout_done)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seen": self._seen, "validated_at": self._validated_at, "seconds": self._seconds()}
+        return {
+            "seen": self._table.seen,
+            "validated_at": self._validated_at,
+            "seconds": self._seconds(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._seen = state_dict["seen"]
+        self._table = ClosingTable(state_dict["seen"])
         self._validated_at = state_dict["validated_at"]
         self._seconds_before_resume = state_dict["seconds"]
 
@@ -58,7 +58,7 @@ class RunSummary(RunCallback):
             validate(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._note(trainer.callback_metrics, _VALIDATED)
+        self._table.note(trainer.callback_metrics, VALIDATED)
         self._validated_at = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,13 +70,7 @@ class RunSummary(RunCallback):
         if self._start is None:
             rollouts = trainer.global_step // self._data.sizes.steps_per_rollout
             self._print(trainer, f"the run is complete: it has had {rollouts} rollouts")
-        rows = [("", "first", "last", "mean")]
-        for name in (*_VALIDATED, *_EVERY_ROLLOUT, *_EVERY_STEP):
-            if name in self._seen:
-                first, last, total, count = self._seen[name]
-                mean = "" if name in _VALIDATED else _show(name, total / count)
-                rows.append((name, _show(name, first), _show(name, last), mean))
-        lines = [f"{name:<26}{first:>11}{last:>11}{mean:>11}" for name, first, last, mean in rows]
+        lines = self._table.lines()
         skipped = pl_module.skipped_steps
         idle = f" and {skipped} skipped (no token taught)" if skipped else ""
         taken = trainer.global_step - skipped
@@ -84,7 +78,7 @@ class RunSummary(RunCallback):
         if self._folder is not None:
             lines.append(f"curves and checkpoints: {self._folder}")
             lines.append(f"to see the curves: tensorboard --logdir {self._folder}")
-        if not any(self._seen.get("policy/grad_norm", ())[:3]):
+        if not self._table.has_moved:
             lines.append(
                 "the policy was never updated, as no step had a gradient: all responses to each "
                 "prompt were rewarded alike, or masked"
@@ -102,12 +96,11 @@ class RunSummary(RunCallback):
             )
             self._print(trainer, f"stopped at step {trainer.global_step}; {advice}")
 
-    def _note(self, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
-        for name in names:
-            if name in metrics:
-                value = float(metrics[name])
-                first, _, total, count = self._seen.get(name, (value, value, 0.0, 0))
-                self._seen[name] = [first, value, total + value, count + 1]
+    def _step_done(self, event: StepDone) -> None:
+        self._table.note(event.metrics, EVERY_STEP)
+
+    def _rollout_done(self, event: RolloutDone) -> None:
+        self._table.note(event.metrics, EVERY_ROLLOUT)
 
     def _seconds(self) -> float:
         since = 0.0 if self._start is None else time.perf_counter() - self._start
@@ -117,9 +110,3 @@ class RunSummary(RunCallback):
     def _print(trainer: L.Trainer, text: str) -> None:
         if trainer.is_global_zero:
             print(f"\n{text}\n", flush=True)
-
-
-def _show(name: str, value: float) -> str:
-    if name in _VALIDATED:
-        return f"{value:.1%}"
-    return f"{value:.3%}" if name.endswith("_fraction") else f"{value:.4g}"
