@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stapo_pl.core.tensors import token_statistics
+from stapo_pl.policy.statistics import token_statistics
 
 # Matrices [tokens, vocabulary] in fp32 that the naive way holds at most, as measured.
 _NAIVE_MATRICES = 5

@@ -7,8 +7,8 @@ import re
 import pytest
 from test_fit import fit, make, rig, scalars
 
-from stapo_pl.policy.endings import EndTokens
 from stapo_pl.insight.reasons import first_rollout, why_silent
+from stapo_pl.policy.endings import EndTokens
 
 HEALTHY = {
     "reward/mean": 0.5, "reward/std": 0.5, "reward/accuracy": 0.5, "reward/timeouts": 0.0,

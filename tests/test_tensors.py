@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stapo_pl.core.tensors import quantile, token_statistics, token_weights
+from stapo_pl.core.tensors import quantile, token_weights
 from stapo_pl.core.world import World
 from stapo_pl.memory.footprint import LiveBytes
+from stapo_pl.policy.statistics import token_statistics
 
 
 def plain_statistics(hidden, weight, targets, temperature, bias=None):

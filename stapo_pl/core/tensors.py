@@ -1,4 +1,4 @@
-"""Pure tensor mathematics on response tokens: statistics, quantiles, weights."""
+"""Pure tensor mathematics on response tokens: quantiles, sums over sequences, and weights."""
 
 from __future__ import annotations
 
@@ -6,146 +6,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from stapo_pl.core.batches import TokenStatistics
 from stapo_pl.core.world import World
 
 Aggregation = Literal[
     "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
 ]
-
-# The largest [tokens, vocabulary] block that exists at a time: at most 128 MiB of fp32, and of a
-# small vocabulary as many tokens as a CPU's caches like.
-_CHUNK_ELEMENTS, _CHUNK_TOKENS = 2**25, 1024
-
-
-class _ChunkedStatistics(torch.autograd.Function):
-    """The three statistics in chunks of tokens, recomputed in backward.
-
-    With p = softmax(z), H its entropy and c = sum p^2, the gradients with respect to the logits z
-    are onehot(y) - p, -p (log p + H) and 2 p (p - c).
-    """
-
-    @staticmethod
-    def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens):
-        ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
-        ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
-        dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
-        # Not three views of one tensor: FSDP warns of views.
-        logprobs_T, entropy_T, collision_T = (
-            hidden_TD.new_empty(len(targets_T), dtype=dtype) for _ in range(3)
-        )
-        for rows in _chunks(len(targets_T), chunk_tokens):
-            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
-            logprobs_T[rows] = logp.gather(-1, targets_T[rows, None])[:, 0]
-            # In place, as new memory is slow; `vecdot` is slower still on a CPU.
-            entropy_T[rows] = -logp.mul_(p).sum(-1)
-            collision_T[rows] = p.square_().sum(-1)
-            del logp, p  # or the next chunk's would be made beside these
-        ctx.save_for_backward(hidden_TD, weight_VD, bias_V, targets_T, entropy_T, collision_T)
-        return logprobs_T, entropy_T, collision_T
-
-    @staticmethod
-    def backward(ctx, grad_logprobs_T, grad_entropy_T, grad_collision_T):
-        hidden_TD, weight_VD, bias_V, targets_T, entropy_T, collision_T = ctx.saved_tensors
-        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        # What is summed over chunks is kept in the wider type.
-        wide = torch.promote_types(weight_VD.dtype, torch.float32)
-        grad_hidden_TD = torch.empty_like(hidden_TD) if needs_hidden else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
-        grad_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
-        # The gradient of the logits is p * slope, and the log-prob's at the target. This is the
-        # part of the slope that is the same for all of the vocabulary.
-        offset_T = torch.zeros_like(entropy_T)
-        if grad_logprobs_T is not None:
-            offset_T -= grad_logprobs_T
-        if grad_entropy_T is not None:
-            offset_T -= grad_entropy_T * entropy_T
-        if grad_collision_T is not None:
-            offset_T -= 2 * grad_collision_T * collision_T
-        for rows in _chunks(len(targets_T), ctx.chunk_tokens):
-            logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
-            slope = offset_T[rows, None]
-            if grad_entropy_T is not None:
-                slope = torch.addcmul(slope, logp, grad_entropy_T[rows, None], value=-1, out=logp)
-            if grad_collision_T is not None:
-                slope = torch.addcmul(slope, p, grad_collision_T[rows, None], value=2, out=logp)
-            grad = p.mul_(slope)
-            if grad_logprobs_T is not None:
-                grad.scatter_add_(-1, targets_T[rows, None], grad_logprobs_T[rows, None])
-            grad = _unscale_(grad, ctx.temperature).to(hidden_TD.dtype)
-            if needs_hidden:
-                grad_hidden_TD[rows] = grad @ weight_VD
-            if needs_weight:
-                _add_product_(grad_weight_VD, grad.T, hidden_TD[rows])
-            if needs_bias:
-                grad_bias_V += grad.sum(0)
-            del logp, p, slope, grad
-        if needs_weight:
-            grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
-        if needs_bias:
-            grad_bias_V = grad_bias_V.to(bias_V.dtype)
-        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None
-
-
-def _chunks(total: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
-
-
-def _distribution(hidden_TD, weight_VD, bias_V, temperature) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and probabilities [T, V], at least in fp32; the only two of that size."""
-    logits = F.linear(hidden_TD, weight_VD, bias_V)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    logp = _unscale_(logits, temperature).log_softmax(-1)
-    return logp, torch.exp(logp, out=logits)
-
-
-def _unscale_(x: Tensor, temperature: float) -> Tensor:
-    """`x /= temperature`, without a pass over memory where that changes nothing."""
-    return x if temperature == 1 else x.div_(temperature)
-
-
-def _add_product_(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """`total += a @ b`, without memory for the product where the types allow it."""
-    if total.dtype == a.dtype:
-        total.addmm_(a, b)
-    else:
-        total += a @ b
-
-
-def token_statistics(
-    hidden_TD: Tensor,
-    weight_VD: Tensor,
-    targets_T: Tensor,
-    *,
-    bias_V: Tensor | None = None,
-    temperature: float = 1.0,
-    chunk_tokens: int | None = None,
-) -> TokenStatistics:
-    """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
-
-    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default at
-    most 128 MiB of fp32), and again in backward. The softmax is in fp32 at least; under autocast
-    the product with the head is in autocast's type.
-
-    Args:
-        hidden_TD: last hidden states at the positions that predict the tokens.
-        weight_VD: the language-model head.
-        targets_T: the tokens.
-    """
-    if torch.is_autocast_enabled(hidden_TD.device.type):
-        dtype = torch.get_autocast_dtype(hidden_TD.device.type)
-        hidden_TD, weight_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
-        bias_V = None if bias_V is None else bias_V.to(dtype)
-    if chunk_tokens is None:
-        chunk_tokens = min(_CHUNK_TOKENS, max(1, _CHUNK_ELEMENTS // len(weight_VD)))
-    with torch.autocast(hidden_TD.device.type, enabled=False):
-        return TokenStatistics(
-            *_ChunkedStatistics.apply(
-                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens
-            )
-        )
 
 
 def quantile(values_N: Tensor, q: float) -> Tensor:

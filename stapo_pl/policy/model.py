@@ -14,8 +14,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from stapo_pl.core.batches import MicroBatch, TokenStatistics
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.tensors import token_statistics
 from stapo_pl.policy.attention import PACKED, PADDED, padded_places
+from stapo_pl.policy.statistics import token_statistics
 
 
 def shipped_policy() -> Path:
