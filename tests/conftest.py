@@ -1,4 +1,4 @@
-"""Random mini-batches and small models that the tests share."""
+"""What every test starts with, and runs that are made once and read by many tests."""
 
 from __future__ import annotations
 
@@ -9,94 +9,18 @@ os.environ.setdefault(
     "CUDA_VISIBLE_DEVICES", ""
 )  # the figures that tests compare with are the CPU's
 
+import importlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
-from torch import Tensor
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.types import Completion, Problem, Prompt, Trajectory
-from stapo_pl.objectives import Objective
-from stapo_pl.policy.model import Policy
-from stapo_pl.rewards import Score
-
-CONFIGS = Path(__file__).parents[1] / "configs"
-OBJECTIVES = sorted(path.stem for path in (CONFIGS / "objective").glob("*.yaml"))
-
-
-def build_objective(name: str, **overrides) -> Objective:
-    """The objective of configs/objective/<name>.yaml; `tau_p` is its selection's."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--objective", type=Objective)
-    config = yaml.safe_load((CONFIGS / "objective" / f"{name}.yaml").read_text())
-    if "tau_p" in overrides:
-        config["init_args"]["selection"]["init_args"]["tau_p"] = overrides.pop("tau_p")
-    config["init_args"] |= overrides
-    return parser.instantiate(parser.parse_object({"objective": config})).objective
-
-
-def random_minibatch(
-    generator: torch.Generator, sequences: int = 6, longest: int = 12, dtype=torch.float64
-) -> tuple[Tokens, TokenStatistics]:
-    """Tokens and statistics in which rare tokens, ties and negative advantages are common."""
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=dtype)
-
-    lengths = torch.randint(1, longest + 1, (sequences,), generator=generator)
-    total = int(lengths.sum())
-    sequence_T = torch.repeat_interleave(torch.arange(sequences), lengths)
-    advantages = torch.randn(sequences, generator=generator, dtype=dtype).round(decimals=1)
-    logprobs = -9 * rand(total)
-    tokens = Tokens(
-        token_ids_T=torch.randint(0, 50, (total,), generator=generator),
-        sequence_T=sequence_T,
-        advantages_T=advantages[sequence_T],
-        sampler_logprobs_T=logprobs + 0.1 * (rand(total) - 0.5),
-        old_logprobs_T=logprobs + 0.6 * (rand(total) - 0.5),
-        reference_logprobs_T=logprobs + rand(total) - 0.5,
-    )
-    # Rounded, so that ties are common.
-    entropy = (3 * rand(total)).round(decimals=1)
-    return tokens, TokenStatistics(logprobs, entropy, rand(total))
-
-
-def tiny_policy(
-    vocabulary: int = 40, tied: bool = True, seed: int = 0, dtype=torch.float64, head_dim: int = 8
-) -> Policy:
-    torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=vocabulary, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, head_dim=head_dim,
-        max_position_embeddings=128, tie_word_embeddings=tied, eos_token_id=1, pad_token_id=0,
-        bos_token_id=None, initializer_range=0.4,
-    )  # fmt: skip
-    return Policy(Qwen3ForCausalLM(config).to(dtype))
-
-
-def trajectory(
-    prompt_ids: list[int],
-    response_ids: list[int],
-    advantage: float = 1.0,
-    *,
-    mask: list[bool] | None = None,
-    correct: bool = True,
-    reward: float = 1.0,
-    position: int = 0,
-) -> Trajectory:
-    return Trajectory(
-        prompt=Prompt(prompt_ids, Problem([{"role": "user", "content": "?"}], "!"), position),
-        completion=Completion(response_ids, [-1.0] * len(response_ids), truncated=False),
-        text="",
-        reward=reward,
-        score=Score(reward, correct, None),
-        response_mask=mask or [True] * len(response_ids),
-        advantage=advantage,
-    )
+from support import resuming
+from support.endings import make_model
+from support.evaluating import evaluate
+from support.places import ROOT
 
 
 @pytest.fixture
@@ -112,3 +36,50 @@ def benchmark_folder() -> Path:
         pytest.skip("STAPO_BENCHMARKS names no folder with the benchmark files")
     assert Path(folder).is_dir(), f"STAPO_BENCHMARKS={folder} is no folder"
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The folder of an evaluation."""
+    return evaluate(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory) -> Path:
+    """The folder of a run with which those are compared that were killed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert resuming.fit(folder, None).returncode == 0
+    recorded = resuming.losses(folder)
+    trained = [key for key in recorded if key[0] != "validation"]
+    assert len(trained) == resuming.ROLLOUTS * resuming.BATCHES
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A model whose turns end in another token than its tokenizer's eos."""
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def shown(tmp_path, monkeypatch):
+    """Imports a module that the README shows."""
+    names = []
+
+    def load(name: str):
+        readme = (ROOT / "README.md").read_text()
+        (code,) = re.findall(rf"```python\n# {name}.py\n(.*?)```", readme, re.DOTALL)
+        assert code.count("\n") < 20
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        names.append(name)
+        return importlib.import_module(name)
+
+    yield load
+    for name in names:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def own_objective(shown):
+    return shown("my_objectives")

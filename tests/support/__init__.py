@@ -1,0 +1,1 @@
+"""What several tests share: makers of small things, runs, and samplers that record."""

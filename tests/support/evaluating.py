@@ -1,0 +1,59 @@
+"""Small evaluations in this process, by the command line's words, and killed ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stapo_pl.cli.evaluate import main
+from stapo_pl.cli.grammar import EVALUATE, expand
+from support.places import CONFIGS, ROOT
+
+SMALL = (
+    "benchmark=arithmetic", "benchmark.validation_size=12", "benchmark.samples=4",
+    "data.max_new_tokens=96", "samples_per_write=10", "run.name=small",
+)  # fmt: skip
+
+
+def evaluate(logs: Path, *words: str, sampler: str = "transformers") -> Path:
+    """Runs the command; returns its folder."""
+    words = (*SMALL, f"run.logs={logs}", f"sampler={sampler}", *words)
+    main(expand(words, CONFIGS, EVALUATE), CONFIGS)
+    return logs / "small"
+
+
+def grade(folder: Path, *words: str) -> None:
+    main(expand((f"grade={folder}", *words), CONFIGS, EVALUATE), CONFIGS)
+
+
+def completions(folder: Path) -> dict[str, bytes]:
+    """By file."""
+    files = sorted(folder.rglob("completions-*.jsonl"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def command(logs: Path, *words: str) -> list[str]:
+    words = (*SMALL, f"run.logs={logs}", *words)
+    return [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *words]
+
+
+def killed_and_resumed(logs: Path, *words: str) -> Path:
+    """An evaluation that SIGKILL ends when it has written something, and that then goes on."""
+    run = subprocess.Popen(command(logs, *words), start_new_session=True)
+    file = logs / "small" / "arithmetic" / "T1-p1" / "completions-0.jsonl"
+    while not file.exists() or file.read_bytes().count(b"\n") < 2:
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    with open(file, "ab") as torn:
+        torn.write(b'{"problem": 11, "sam')
+    whole = file.read_bytes().rpartition(b"\n")[0]
+    assert whole.count(b"\n") < 48
+    subprocess.run(command(logs, *words), check=True)
+    assert file.read_bytes().startswith(whole)
+    return logs / "small"

@@ -1,0 +1,67 @@
+"""Small runs in this process, by the command line's words, and their curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from stapo_pl.cli.fit import StapoCLI
+from stapo_pl.cli.grammar import expand
+from support.places import CONFIGS
+
+SMALL = [
+    "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
+    "trainer.max_epochs=2", "trainer.accumulate_grad_batches=2",
+    "trainer.check_val_every_n_epoch=1", "data.validation.samples=2",
+]  # fmt: skip
+
+
+FEW_PROBLEMS = ("task.validation_size=8", "task.train_size=64")
+
+
+def make(tmp_path: Path, *words: str, task: tuple[str, ...] = FEW_PROBLEMS) -> StapoCLI:
+    return StapoCLI(expand([*SMALL, f"run.logs={tmp_path}", *task, *words], CONFIGS), CONFIGS)
+
+
+def fit(cli: StapoCLI, *callbacks: L.Callback) -> StapoCLI:
+    cli.trainer.callbacks += callbacks
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
+    return cli
+
+
+def scalars(cli: StapoCLI) -> dict[str, list[tuple[int, float]]]:
+    return read_scalars(cli.folder)
+
+
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+def flat(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
+
+
+def rig(cli: StapoCLI, reward_of) -> None:
+    """Makes the reward of the n-th training response `reward_of(n)`, verdicts as they were."""
+    reward = cli.datamodule.task.reward
+    score, count = reward.score, iter(range(10**6))
+
+    def rigged(response, problem):
+        verdict = score(response, problem)
+        # At the start, the answers themselves are tried.
+        if cli.trainer.inside_rollout and not cli.trainer.validating:
+            verdict.reward = float(reward_of(next(count)))
+        return verdict
+
+    reward.score = rigged
+
+
+def build(words: list[str], folder: Path) -> StapoCLI:
+    return StapoCLI(expand([f"run.logs={folder}", *words], CONFIGS), CONFIGS)

@@ -1,0 +1,72 @@
+"""Runs of one or two processes, and the comparison of their curves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.fitting import FEW_PROBLEMS, SMALL, read_scalars
+from support.places import FIT, TESTS
+
+STEPS = 10
+
+
+WORDS = (*SMALL, *FEW_PROBLEMS, "trainer.accelerator=cpu", f"trainer.max_epochs={STEPS // 2}")
+
+
+WORDS += ("trainer.check_val_every_n_epoch=99", "task.validation_size=9")
+
+
+def start(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess:
+    """A run whose mini-batches are cut into four, whatever the number of ranks."""
+    command = [sys.executable, FIT, *WORDS, f"trainer.accumulate_grad_batches={4 // ranks}"]
+    command += [f"trainer.devices={ranks}", *(["trainer=fsdp"] if ranks > 1 else []), *words]
+    command += [f"run.logs={folder}", "run.name=run"]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def run(folder: Path, ranks: int, *words: str) -> Path:
+    result = start(folder, ranks, *words)
+    assert result.returncode == 0, result.stderr
+    (newest,) = (folder / "run").iterdir()  # one folder, whatever the number of ranks
+    return newest
+
+
+def assert_equal_curves(actual: Path, expected: Path, steps: int, tolerance: float = 1e-6) -> None:
+    actual, expected = read_scalars(actual), read_scalars(expected)
+    for name in ("loss", "grad_norm", "silenced_fraction", "kl_reference"):
+        curve = expected[f"policy/{name}"]
+        assert len(curve) == steps
+        bounds = [(step, pytest.approx(v, rel=tolerance, abs=tolerance)) for step, v in curve]
+        assert actual[f"policy/{name}"] == bounds, name
+
+
+def recorded(folder: Path, *words: str) -> tuple[str, ...]:
+    """Makes one run, and gives the words of others on the same rollouts."""
+    sampler = ("sampler=support.recording.Recording", f"sampler.file={folder / 'rollouts.pt'}")
+    # Adam divides the rounding of a small gradient by its size, and so makes it a large one.
+    words += ("model.optimizer=SGD", "model.optimizer.lr=0.1", "objective.kl_coef=0.1", *sampler)
+    run(folder / "recorded", 1, *words, "sampler.replay=false")
+    return (*words, "sampler.replay=true")
+
+
+SHARDED = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2")
+
+
+OFFLOAD, COMPILE, PACK, CHECKPOINT = ALL = (
+    "trainer.strategy.cpu_offload=true", "model.compile_layers=true", "model.packing=true",
+    "model.gradient_checkpointing=true",
+)  # fmt: skip
+
+
+def check_ten_steps(folder: Path, objective: str) -> None:
+    """Ten steps of two ranks are those of one, on the same rollouts."""
+    words = recorded(folder, f"objective={objective}")
+    one, two = (run(folder / str(ranks), ranks, *words) for ranks in (1, 2))
+    assert_equal_curves(two, one, STEPS)

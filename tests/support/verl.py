@@ -1,0 +1,48 @@
+"""Losses that verl computed, and the comparison with them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
+from stapo_pl.rollout.advantages import group_advantages
+from support.places import GOLDEN
+
+CASES = json.loads((GOLDEN / "verl.json").read_text())["cases"]
+
+
+def flat(case, rows) -> torch.Tensor:
+    """Right-padded rows [B, L] as response tokens [T]."""
+    rows = torch.tensor(rows, dtype=torch.float64)
+    return torch.cat([row[:n] for row, n in zip(rows, case["lengths"], strict=True)])
+
+
+def advantages(case, estimator: str) -> torch.Tensor:
+    rewards_PG = torch.tensor(case["rewards"], dtype=torch.float64).view(-1, case["group_size"])
+    return group_advantages(rewards_PG, estimator).flatten()
+
+
+def check_loss(case, objective, name: str) -> None:
+    """Compares an objective's loss and its gradient with the ones that verl gave for `name`."""
+    logp = flat(case, case["logp"]).requires_grad_()
+    lengths = torch.tensor(case["lengths"])
+    sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    tokens = Tokens(
+        token_ids_T=torch.zeros_like(sequence),
+        sequence_T=sequence,
+        advantages_T=advantages(case, "grpo")[sequence],
+        sampler_logprobs_T=logp.detach(),
+        old_logprobs_T=flat(case, case["old_logp"]),
+    )
+    statistics = TokenStatistics(logp, flat(case, case["entropy"]), torch.zeros_like(logp))
+    padded_length = len(case["logp"][0])
+    objective.set_weights(tokens, statistics, World(), padded_length)
+    loss, _ = objective.loss(statistics, tokens)
+    loss.backward()
+    expected = case["losses"][name]
+    assert loss.item() == pytest.approx(expected["loss"], abs=1e-9)
+    torch.testing.assert_close(logp.grad, flat(case, expected["grad"]), rtol=0, atol=1e-9)

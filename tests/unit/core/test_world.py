@@ -1,0 +1,67 @@
+"""Two processes decide the weights of a mini-batch exactly as one does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.world import World
+from support.carriers import random_minibatch
+from support.objectives import build_objective
+from support.places import OBJECTIVES
+
+SEQUENCES = 9
+
+
+def weigh(name: str, tokens: Tokens, statistics: TokenStatistics) -> torch.Tensor:
+    objective = build_objective(name, **({"tau_p": 0.1} if "stapo" in name else {}))
+    objective.set_weights(tokens, statistics, World(), 12)
+    return torch.stack([tokens.weights_T, tokens.regularizer_weights_T])
+
+
+def rows(carrier, keep: torch.Tensor):
+    return type(carrier)(**{k: v[keep] for k, v in vars(carrier).items() if v is not None})
+
+
+def one_of_two_ranks(rank: int, rendezvous: str, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    tokens, statistics = random_minibatch(torch.Generator().manual_seed(3), SEQUENCES)
+    # Unequal shares, so that gathered tensors differ in length.
+    mine = (tokens.sequence_T < 6) == (rank == 0)
+    share = rows(tokens, mine)
+    share.sequence_T = share.sequence_T - share.sequence_T.min()
+    weights = {name: weigh(name, share, rows(statistics, mine)) for name in OBJECTIVES}
+    world = World()
+    torch.save(
+        {
+            "weights": weights,
+            "gathered": world.gather(torch.arange(3.0 * rank)),
+        },
+        f"{folder}/{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(one_of_two_ranks, (str(folder / "rendezvous"), str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_weights_of_two_ranks_are_those_of_one(ranks, name):
+    tokens, statistics = random_minibatch(torch.Generator().manual_seed(3), SEQUENCES)
+    alone = weigh(name, tokens, statistics)
+    together = torch.cat([rank["weights"][name] for rank in ranks], 1)
+    torch.testing.assert_close(together, alone, rtol=1e-15, atol=0)
+    if "stapo" in name or name == "entropy20":
+        assert (alone[0] == 0).any()
+
+
+def test_gather_takes_tensors_of_any_length(ranks):
+    for rank in ranks:
+        assert rank["gathered"].tolist() == [0, 1, 2]

@@ -1,0 +1,63 @@
+"""Advantages, KL estimators, aggregations and losses equal verl's, with gradients, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stapo_pl.objectives import GRPO
+from stapo_pl.objectives.kl import kl_divergence
+from support.objectives import build_objective
+from support.verl import CASES, advantages, check_loss, flat
+
+CLIPS = {"clip(0.2,0.2)": (0.2, 0.2), "clip(0.2,0.28)": (0.2, 0.28)}
+AGGREGATIONS = [
+    "token-mean",
+    "seq-mean-token-mean",
+    "seq-mean-token-sum",
+    "seq-mean-token-sum-norm",
+]
+LOSSES = {
+    f"{clip} {aggregation}": GRPO(clip_low=low, clip_high=high, aggregation=aggregation)
+    for clip, (low, high) in CLIPS.items()
+    for aggregation in AGGREGATIONS
+} | {
+    "dual-clip(0.2,0.28,c=3) token-mean": GRPO(clip_high=0.28, dual_clip=3.0,
+    aggregation="token-mean")
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"seed{case['seed']}")
+def case(request):
+    return request.param
+
+
+@pytest.mark.parametrize(
+    "key, estimator",
+    [("grpo(std, ddof=1, eps=1e-6)", "grpo"), ("dr_grpo(mean only)", "dr_grpo"), ("rloo", "rloo")],
+)
+def test_advantages(case, key, estimator):
+    expected = torch.tensor(case["advantages"][key], dtype=torch.float64)
+    torch.testing.assert_close(advantages(case, estimator), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "abs"])
+def test_kl_estimators(case, estimator):
+    ours = kl_divergence(flat(case, case["logp"]), flat(case, case["ref_logp"]), estimator)
+    torch.testing.assert_close(ours, flat(case, case["kl"][estimator]), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_gradients(case, name):
+    check_loss(case, LOSSES[name], name)
+
+
+def test_shipped_yamls_have_the_losses_that_are_compared():
+    shipped = {name: build_objective(name) for name in ("grpo", "dr_grpo", "justrl", "dapo")}
+    clips = {name: (o.clip_low, o.clip_high, o.aggregation) for name, o in shipped.items()}
+    assert clips == {
+        "grpo": (0.2, 0.2, "seq-mean-token-mean"),
+        "dr_grpo": (0.2, 0.2, "seq-mean-token-sum-norm"),
+        "justrl": (0.2, 0.28, "token-mean"),
+        "dapo": (0.2, 0.28, "token-mean"),
+    }
