@@ -95,7 +95,7 @@ class Kill(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.moment == "the engine dies" and trainer.current_epoch == 2:
             engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
-            engine._llm.llm_engine.engine_core.shutdown()
+            engine.engine.llm.llm_engine.engine_core.shutdown()
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.current_epoch != 2:
