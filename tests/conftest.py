@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault(
-    "CUDA_VISIBLE_DEVICES", ""
-)  # the figures that tests compare with are the CPU's
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # figures that tests compare are the CPU's
 
 import importlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -21,6 +21,13 @@ from support import resuming
 from support.endings import make_model
 from support.evaluating import evaluate
 from support.places import ROOT
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Lightning writes its ports into the environment, which processes of later tests inherit."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import csv
 import importlib.util
 
 import pytest
-from test_fit import fit, make, read_scalars
 
 from stapo_pl.core.errors import ConfigError
+from support.fitting import fit, make, read_scalars
 
 SHORT = ("trainer.max_epochs=1", "data.prompts_per_rollout=4", "run.completions_every=1")
 

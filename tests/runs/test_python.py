@@ -9,13 +9,13 @@ import textwrap
 
 import lightning as L
 import pytest
-from test_fit import read_scalars
 
 import stapo_pl
 from stapo_pl.training.callbacks import Alarms, RolloutCheckpoint, RunProgress
 from stapo_pl.training.loggers import CSV
 from stapo_pl.training.runs import Run
 from stapo_pl.training.trainer import RolloutTrainer
+from support.fitting import read_scalars
 
 OWN = {"RunProgress", "RolloutLog", "RunSummary", "Alarms", "RolloutCheckpoint", "SamplerCallback"}
 
