@@ -1,8 +1,9 @@
-"""Attention by fused kernels, of padded sequences and of such that lie end to end."""
+"""Attention by fused kernels, for padded sequences and for packed ones, which lie end to end."""
 
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +16,23 @@ from transformers.masking_utils import sdpa_mask
 from stapo_pl.core.errors import ConfigError
 
 PADDED, PACKED = "stapo_padded", "stapo_packed"
-"""Names among transformers' attention implementations."""
+"""The names of the two among transformers' attention implementations."""
 
-# torch 2.11's does not.
+# In torch 2.11 it does not.
 _VARLEN_TAKES_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters
 
 
 def takes_groups(on_gpu: bool, dtype: torch.dtype) -> bool:
     """Whether a fused kernel takes fewer heads of keys than of queries.
 
-    On a GPU only those of half precision do. PyTorch would quietly compute without one, by a
-    [heads, L, L] matrix of scores.
+    On a GPU only the kernels for half precision do. In other precisions PyTorch would silently use
+    no fused kernel and make a [heads, L, L] matrix.
     """
     return not on_gpu or dtype in (torch.bfloat16, torch.float16)
 
 
 def repeat_groups(x: Tensor, heads: int, dim: int = 1) -> Tensor:
-    """As many heads of keys or values as there are of queries."""
+    """Repeats heads of keys or values so that there are as many as heads of queries."""
     return x.repeat_interleave(heads // x.shape[dim], dim)
 
 
@@ -43,10 +44,10 @@ def padded_attention(
     attention_mask: Tensor | None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """transformers' `sdpa`, by a fused kernel in any precision.
+    """The same as transformers' `sdpa`, but by a fused kernel in any precision.
 
     Args:
-        query: [B, heads, L, head dimension]; key and value may have fewer heads.
+        query: [B, heads, L, head dimension]. Keys and values may have fewer heads.
     """
     device = query.device.type
     autocasting = torch.is_autocast_enabled(device)
@@ -64,21 +65,22 @@ def repeated_attention(
     attention_mask: Tensor | None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """transformers' `sdpa` with heads of keys and values repeated; see `padded_attention`."""
+    """transformers' `sdpa` with repeated heads of keys and values; see `padded_attention`."""
     key, value = (repeat_groups(x, query.shape[1]) for x in (key, value))
     if kwargs.get("is_causal") is None:
         kwargs["is_causal"] = getattr(module, "is_causal", True)
-    # Without the module it does not know of groups.
-    return sdpa_attention_forward(None, query, key, value, attention_mask, **kwargs)
+    # Given the module, it would repeat the heads again.
+    module = None  # type: ignore[assignment]
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
 def padded_places(ends: Tensor, longest: int, total: int) -> Tensor:
-    """Index [S] of each packed token in sequences padded on the right, [B * longest].
+    """For each packed token its place [S] among the B * longest tokens of padded sequences.
 
     Args:
-        ends: [B + 1], where each sequence begins, and the end of the last one.
+        ends: [B + 1], the place at which each sequence begins, and the end of the last one.
         longest: length of the longest sequence.
-        total: S, tokens in all.
+        total: S, the number of packed tokens.
     """
     lengths_B = ends.diff()
     sequences = torch.arange(len(lengths_B), device=ends.device)
@@ -100,15 +102,15 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each packed sequence, called by transformers' models.
+    """Causal attention inside each packed sequence. transformers' models call it.
 
-    Half precision on a GPU takes PyTorch's variable-length kernel. Everything else pads inside
-    attention alone, which is the small part of a layer.
+    In half precision on a GPU it uses PyTorch's kernel for sequences of different lengths.
+    Otherwise it pads the sequences, but only inside attention, which is a small part of a layer.
 
     Args:
-        query: [1, heads, S, head dimension]; key and value may have fewer heads.
-        cu_seq_lens_q: [B + 1], where each sequence begins, and the end of the last one.
-        max_length_q: length of the longest.
+        query: [1, heads, S, head dimension]. Keys and values may have fewer heads.
+        cu_seq_lens_q: [B + 1], the place at which each sequence begins, and the end of the last.
+        max_length_q: length of the longest sequence.
 
     Returns:
         [1, S, heads, head dimension], and no attention weights.
@@ -124,11 +126,12 @@ def packed_attention(
         query, key, value = (x.to(dtype) for x in (query, key, value))
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and not dropout:
         q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+        settings: dict[str, Any]
         if _VARLEN_TAKES_GROUPS:
             settings = {"enable_gqa": True}
         else:
             settings, k, v = {}, repeat_groups(k, q.shape[1]), repeat_groups(v, q.shape[1])
-        out = varlen_attn(
+        out: Any = varlen_attn(
             q, k, v, ends, ends, longest, longest,
             scale=scaling, window_size=(-1, 0), **settings,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The tokens that end a response: decided here, for sampling, training, evaluation and export."""
+"""Decides which tokens end a response, for sampling, training, evaluation and export alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stapo_pl.policy.loading import loaded
 
 @dataclass(frozen=True)
 class EndTokens:
-    """A response ends with the first of these, which is its last token.
+    """A response ends with the first of these tokens, which belongs to the response.
 
     Example:
         >>> str(EndTokens((504, 508), ("<|end|>", "<|endoftext|>")))
@@ -25,11 +25,11 @@ class EndTokens:
     """
 
     ids: tuple[int, ...]
-    """At least one, ascending, each with a row in the model's embedding."""
+    """The tokens in ascending order, at least one. Each has a row in the model's embedding."""
     names: tuple[str, ...]
-    """What each is called in the tokenizer."""
+    """The name of each token in the tokenizer."""
     unknown: tuple[int, ...] = ()
-    """What the model's files name besides, but the model has no embedding for and never writes."""
+    """Tokens that the model's files name too, but that have no embedding and are never written."""
 
     def __str__(self) -> str:
         named = ", ".join(f"{name} ({i})" for i, name in zip(self.ids, self.names, strict=True))
@@ -44,17 +44,20 @@ def end_tokens(
     more: Sequence[int] = (),
     key: str = "model.path",
 ) -> EndTokens:
-    """The end tokens of a model: its tokenizer's, those of its generation_config.json, and `more`.
+    """The end tokens that a model's tokenizer and its generation_config.json name, and `more`.
 
-    Models whose chat ends with another token than a document (Gemma 3, Phi 3.5, Llama 3, GLM 4)
-    name it in generation_config.json. Where that names none, their config.json counts.
+    In some models a chat ends with another token than a document (Gemma 3, Phi 3.5, Llama 3,
+    GLM 4). They name it in generation_config.json. If that names none, config.json counts.
 
     Args:
-        path: folder or hub name of the model; `key` is the setting that names it.
-        more: `data.stop_token_ids`.
+        path: folder or hub name of the model.
+        tokenizer: its tokenizer.
+        config: its Hugging Face configuration.
+        more: the setting `data.stop_token_ids`.
+        key: the setting that names the model, for errors.
 
     Raises:
-        ConfigError: one of `more` is no token of the model, or none is left.
+        ConfigError: one of `more` is no token of the model, or no end token has an embedding.
     """
     vocabulary = config.get_text_config().vocab_size
     for token in more:
@@ -77,16 +80,16 @@ def end_tokens(
 
 
 def _generation_config(path: str) -> Any:
-    """The end tokens that generation_config.json names; None without such a file."""
+    """The end tokens that generation_config.json names; None if there is no such file."""
     file = cached_file(
         path,
         "generation_config.json",
         _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,  # its config was found without a network
+        _raise_exceptions_for_connection_errors=False,  # the model may be used without a network
     )
     return file and json.loads(Path(file).read_text()).get("eos_token_id")
 
 
 def _listed(ids: int | Sequence[int] | None) -> list[int]:
-    """Files have a number, a list, or nothing."""
+    """The ids as a list. A file may hold one number, a list or nothing."""
     return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)

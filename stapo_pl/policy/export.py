@@ -1,4 +1,4 @@
-"""From a checkpoint to a model folder that transformers and vLLM load."""
+"""Makes a model folder, which transformers and vLLM can load, of a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ _PREFIX = "policy."
 
 
 def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
-    """Writes the policy of a run's checkpoint, sharded or not, as a Hugging Face folder.
+    """Writes the policy of a checkpoint, sharded or not, as a Hugging Face model folder.
 
-    It is written beside its place and renamed, so that it is whole or not there.
+    The folder is written under another name and renamed at the end, so that it is complete
+    whenever it exists.
 
     Args:
-        checkpoint: in the `checkpoints` folder of its run.
+        checkpoint: the checkpoint, in the `checkpoints` folder of its run.
         out: the folder to make.
-        overwrite: whether a folder that is there already may be replaced.
+        overwrite: whether an existing folder may be replaced.
 
     Raises:
-        ConfigError: no checkpoint of a run or of another model, or the folder exists.
+        ConfigError: there is no such checkpoint, it is of another model than the run's config.yaml
+            names, or the folder exists.
     """
     run = checkpoint.absolute().parents[1]
     if not checkpoint.exists():
@@ -70,7 +72,14 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
 
 
 def load_weights(policy: Policy, checkpoint: Path) -> int:
-    """Fills a policy with a checkpoint's weights, in one process; returns its optimizer step."""
+    """Loads a checkpoint's weights into a policy, in one process.
+
+    Returns:
+        The number of optimizer steps that the checkpoint has had.
+
+    Raises:
+        ConfigError: the checkpoint is of another model.
+    """
     if checkpoint.is_dir():
         state = {f"{_PREFIX}{name}": tensor for name, tensor in policy.state_dict().items()}
         dcp.load({"state_dict": state}, checkpoint_id=checkpoint, no_dist=True)
@@ -83,12 +92,12 @@ def load_weights(policy: Policy, checkpoint: Path) -> int:
     }
     if state.keys() != policy.state_dict().keys():
         raise ConfigError(f"{checkpoint}: not of the model that the run's config.yaml names")
-    policy.load_state_dict(state, strict=False)  # of a policy with adapters, it is theirs alone
+    policy.load_state_dict(state, strict=False)  # with adapters, a checkpoint holds them alone
     return saved["global_step"]
 
 
 def model_card(config: dict[str, Any], run: Path, step: int) -> str:
-    """What the model is, for its README.md."""
+    """The text of the model folder's README.md."""
     objective = config["model"]["objective"]
     task = config["data"]["task"]
     path = config["model"]["path"]
@@ -107,6 +116,7 @@ def model_card(config: dict[str, Any], run: Path, step: int) -> str:
 
 
 def _generation_config(path: str, policy: Policy) -> GenerationConfig:
+    """The generation settings of the model that the run started from."""
     try:
         return GenerationConfig.from_pretrained(path)
     except OSError:  # a model need not have one

@@ -1,4 +1,4 @@
-"""From a model folder or hub name to a tokenizer, a configuration or a policy."""
+"""Loads the tokenizer, the configuration or the policy of a model folder or hub name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from stapo_pl.core.batches import MicroBatch, Tokens
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.model import Policy
 
-# Largest difference allowed between our log-probabilities and those of the model's own logits; in
-# half precision, this many roundings of the largest logit.
+# The largest difference that is allowed between our log-probabilities and those of the model's own
+# logits. In half precision, this many roundings of the largest logit are allowed.
 _TOLERANCE, _ROUNDINGS = 1e-3, 4
 
 
@@ -29,11 +29,11 @@ def load_tokenizer(path: str, key: str = "model.path") -> PreTrainedTokenizerBas
     """The tokenizer of a model folder or hub name.
 
     Raises:
-        ConfigError: there is none, or it has no pad or end-of-sequence token.
+        ConfigError: there is no tokenizer, or it has no pad or end-of-sequence token.
     """
     tokenizer = loaded(key, path, "tokenizer", AutoTokenizer.from_pretrained)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # Where its files are missing, transformers makes an empty one from the model's type.
+        # If its files are missing, transformers makes an empty one by the type of the model.
         raise ConfigError(f"{key}={path}: no tokenizer could be loaded: its files are missing")
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
@@ -44,10 +44,10 @@ def load_tokenizer(path: str, key: str = "model.path") -> PreTrainedTokenizerBas
 
 
 def load_config(path: str, key: str = "model.path") -> PreTrainedConfig:
-    """The configuration of a model folder or hub name.
+    """The Hugging Face configuration of a model folder or hub name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such model.
     """
     return loaded(key, path, "model", AutoConfig.from_pretrained)
 
@@ -55,14 +55,15 @@ def load_config(path: str, key: str = "model.path") -> PreTrainedConfig:
 def load_policy(
     path: str, key: str = "model.path", prepare: Callable[[Policy], None] = lambda policy: None
 ) -> Policy:
-    """The model of a folder or hub name, with fp32 weights, in evaluation mode.
+    """The policy of a model folder or hub name, with fp32 weights, in evaluation mode.
 
     Args:
-        key: the setting that names the model, for errors.
-        prepare: what is done to it before it is checked.
+        path: the model folder or hub name.
+        key: the setting that names it, for errors.
+        prepare: a function that is applied to the policy before it is checked.
 
     Raises:
-        ConfigError: it cannot be loaded, or see `check`.
+        ConfigError: it cannot be loaded, or it fails `check`.
     """
     load = partial(AutoModelForCausalLM.from_pretrained, dtype=torch.float32)
     policy = Policy(loaded(key, path, "model", load))
@@ -73,15 +74,16 @@ def load_policy(
 
 @torch.no_grad()
 def check(policy: Policy, setting: str, device: torch.device) -> None:
-    """Compares the policy with the logits of its model.
+    """Checks the policy's log-probabilities against the logits of its model.
 
     Args:
-        setting: what chose the model, for errors.
-        device: where it computes.
+        policy: the policy.
+        setting: the setting that names the model, for errors.
+        device: the device on which it computes.
 
     Raises:
-        ConfigError: they differ. The model caps or scales its logits, or one sequence sees another
-            that it is packed with: our statistics would be silently wrong.
+        ConfigError: they differ, so that our statistics would be wrong. This happens if the model
+            caps or scales its logits, or if a sequence sees another one that it is packed with.
     """
     vocabulary = policy.model.config.get_text_config().vocab_size
     sequences = [torch.arange(n, device=device) % vocabulary for n in (8, 5)]
@@ -120,13 +122,16 @@ def check_vocabulary(config: PreTrainedConfig, path: str, key: str) -> None:
 
 
 def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
-    """What `load` makes of a model folder or hub name.
+    """Calls `load` with a model folder or hub name and returns the result.
 
     Args:
-        key: the setting that names the model, and `what` is wanted of it: for errors.
+        key: the setting that names the model, for errors.
+        path: the model folder or hub name.
+        what: names what is loaded, for errors.
+        load: loads it.
 
     Raises:
-        ConfigError: there is no such folder, or it could not be loaded.
+        ConfigError: there is no such folder, or `load` failed.
     """
     if not Path(local_path(path)).exists() and (
         path.startswith((".", "/", "~")) or path.count("/") != 1
@@ -142,12 +147,12 @@ def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
         )
     try:
         return load(str(local) if local.exists() else path)
-    except Exception as error:  # the files are other people's and may be broken in any way
+    except Exception as error:  # broken files may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}={path}: no {what} could be loaded: {reason}") from error
 
 
 def local_path(path: str) -> str:
-    """The folder, if it is one, else the hub name as it is."""
+    """The path of the folder, if there is one; else the hub name, unchanged."""
     folder = Path(path).expanduser()
     return str(folder) if folder.exists() else path

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a small share of parameters is trained, the base is frozen (2106.09685)."""
+"""Low-rank adapters (2106.09685): the weights are frozen and a few new parameters are trained."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from stapo_pl.policy.model import Policy, is_adapter
 
 @dataclass
 class LoRA:
-    """Adapters on linear layers, by peft.
+    """Adapters on linear layers, made by peft.
+
+    An adapter adds the product of two small matrices to the weight of its layer.
 
     Args:
-        rank: of the update of a weight.
-        alpha: the update is scaled by alpha / rank.
-        dropout: share of an adapter's inputs that is dropped in training.
-        target_modules: names of the layers that get one, not the embedding nor the head; or a
-            regular expression of whole names; `all-linear` is all others.
+        rank: the rank of this product.
+        alpha: the product is multiplied by alpha / rank.
+        dropout: the share of an adapter's inputs that is dropped in training.
+        target_modules: the names of the layers that get an adapter, or a regular expression that
+            matches their whole names. `all-linear` means all linear layers but the head. The
+            embedding and the head cannot have adapters.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
 
     rank: int = 16
@@ -46,22 +49,22 @@ class LoRA:
             )
 
     def add_to(self, policy: Policy) -> None:
-        """Freezes the policy and puts adapters into it that change nothing yet.
+        """Freezes the policy and adds adapters, which change nothing until they are trained.
 
-        The policy's `state_dict` is then that of the adapters alone.
+        From then on the policy's `state_dict` holds the adapters only.
 
         Raises:
-            ConfigError: peft is not installed, a name is of no layer, or of the embedding or the
-                head.
+            ConfigError: peft is not installed, no layer has a name that was given, or the name is
+                that of the embedding or the head.
         """
         try:
-            from peft import LoraConfig  # heavy, and only needed here
+            from peft import LoraConfig  # slow to import, and needed only here
         except ImportError as error:
             raise ConfigError('model.lora needs peft: pip install -e ".[lora]"') from error
         self._check_names(policy)
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # peft says int and takes any number
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
         )
@@ -83,7 +86,7 @@ class LoRA:
                 parameter.data.copy_(initial_adapter(name, parameter.shape))
 
     def _check_names(self, policy: Policy) -> None:
-        """peft passes over names of no layer, as long as one of the others is of some."""
+        """Refuses names that no layer has. peft ignores them if another name fits."""
         weights = [(n, getattr(m, "weight", None)) for n, m in policy.model.named_modules()]
         layers = [name for name, weight in weights if weight is not None and weight.ndim == 2]
         setting, targets = f"model.lora.target_modules={self.target_modules}", self.target_modules
@@ -112,10 +115,12 @@ class LoRA:
 def check_saved(
     saved: Mapping[str, torch.Size], own: Mapping[str, torch.Size], setting: str = "ckpt_path"
 ) -> None:
-    """Compares the parameters of a checkpoint, names and shapes, with those of a policy.
+    """Checks that a checkpoint's parameters have the names and shapes of a policy's.
 
     Args:
-        setting: what chose the checkpoint, for errors.
+        saved: the shapes of the checkpoint's parameters by their names.
+        own: the shapes of the policy's parameters by their names.
+        setting: the setting that names the checkpoint, for errors.
 
     Raises:
         ConfigError: they differ.
@@ -138,18 +143,20 @@ def check_saved(
 
 
 def initial_adapter(name: str, shape: torch.Size) -> Tensor:
-    """What an adapter's parameter starts with, the same on all ranks: A is uniform, B is 0."""
+    """The first value of an adapter's parameter, the same on all ranks: A is uniform, B is 0."""
     if ".lora_B." in name:
         return torch.zeros(shape)
     generator = torch.Generator().manual_seed(seed_for(torch.initial_seed(), "adapter", name))
     bound = shape[1] ** -0.5
-    uniform = torch.empty(shape, dtype=torch.float32)  # the same numbers in any precision
+    uniform = torch.empty(
+        shape, dtype=torch.float32
+    )  # so the numbers are the same in any precision
     return uniform.uniform_(-bound, bound, generator=generator)
 
 
 @contextmanager
 def adapters_off(policy: Policy) -> Iterator[None]:
-    """Within it the policy is its base."""
+    """A context manager: inside, the policy computes without its adapters."""
     policy.model.disable_adapters()
     try:
         yield
@@ -158,5 +165,6 @@ def adapters_off(policy: Policy) -> Iterator[None]:
 
 
 def _keep_adapters(module, state_dict, prefix, local_metadata) -> None:
+    """Removes from a policy's state dict what is no adapter."""
     for name in [key for key in state_dict if key.startswith(prefix) and not is_adapter(key)]:
         del state_dict[name]

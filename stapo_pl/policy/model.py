@@ -1,4 +1,4 @@
-"""The policy: a Hugging Face causal model that answers with token statistics, not logits."""
+"""The policy: a Hugging Face causal model that returns token statistics instead of logits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from stapo_pl.policy.statistics import token_statistics
 
 
 def shipped_policy() -> Path:
-    """The folder of the small starting policy that comes with the package."""
+    """The model folder of the small policy that comes with the package."""
     return Path(__file__).parents[1] / "assets" / "arithmetic"
 
 
 class Policy(nn.Module):
-    """Wraps a causal language model; all of its parameters are used in one `forward`."""
+    """Wraps a causal language model.
+
+    Every parameter is used in `forward`, as DDP and FSDP require.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -35,6 +38,7 @@ class Policy(nn.Module):
             model.set_attn_implementation(PADDED)
 
     def forward(self, batch: MicroBatch) -> TokenStatistics:
+        """The statistics [T] of a micro-batch's response tokens."""
         device = batch.input_ids_S.device
         longest = max(batch.lengths)
         ends = torch.tensor([0, *batch.lengths], dtype=torch.int32, device=device)
@@ -50,7 +54,7 @@ class Policy(nn.Module):
             )
             rows_T = batch.predictor_T
         else:
-            # Padding stands on the right, where causal attention never looks: no mask is needed.
+            # Padding is on the right, where causal attention never looks. So no mask is needed.
             ids = batch.input_ids_S.new_zeros(len(batch.lengths) * longest)
             ids[places_S] = batch.input_ids_S
             output = self.model.base_model(input_ids=ids.view(-1, longest), use_cache=False)
@@ -65,7 +69,7 @@ class Policy(nn.Module):
         )
 
     def own_logits(self, ids_L: Tensor) -> Tensor:
-        """The model's own logits [L, V] for one sequence, by its own attention."""
+        """The logits [L, V] of one sequence as the model computes them, by its own attention."""
         attention = self.model.config._attn_implementation
         self.model.set_attn_implementation(self._own_attention)
         logits = self.model(input_ids=ids_L[None], use_cache=False).logits[0]
@@ -73,16 +77,16 @@ class Policy(nn.Module):
         return logits
 
     def pack(self) -> None:
-        """From now on sequences are laid end to end instead of padded."""
+        """Makes `forward` lay sequences end to end instead of padding them."""
         self.model.set_attn_implementation(PACKED)
 
     def checkpoint_gradients(self) -> None:
-        """Keeps only the inputs of decoder layers for the backward pass.
+        """Makes decoder layers keep only their inputs for the backward pass.
 
-        transformers does so in training mode alone, where models drop activations, too.
+        transformers can do so too, but only in training mode, in which models apply dropout.
 
         Raises:
-            ConfigError: the model has no layers that transformers would do it for.
+            ConfigError: transformers could not do it for any layer of the model.
         """
         layers = [m for m in self.model.modules() if isinstance(m, GradientCheckpointingLayer)]
         if not layers:
@@ -94,20 +98,21 @@ class Policy(nn.Module):
         self.checkpoints_gradients = True
 
     def compile_layers(self) -> None:
-        """Compiles the decoder layers, for all lengths at once; comes before checkpointing."""
+        """Compiles the decoder layers for all lengths. Call it before `checkpoint_gradients`."""
         for layer in self.decoder_layers:
             layer.forward = torch.compile(layer.forward, dynamic=True)
 
     @property
     def decoder_layers(self) -> list[nn.Module]:
-        """The layers that transformers' models name as not to be split between devices."""
+        """The decoder layers: transformers' models name the modules that devices must not split."""
         names = set(self.model._no_split_modules or ())
         return [module for module in self.model.modules() if type(module).__name__ in names]
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The model's parameters by their Hugging Face names, one at a time, adapters merged.
+        """The model's parameters, one (Hugging Face name, full tensor) at a time.
 
-        Of a sharded policy, they are gathered: all ranks must take all of them.
+        Adapters are merged into the weights. The parameters of a sharded policy are gathered, so
+        all ranks must iterate to the end.
         """
         adapted = {
             f"{name}.base_layer.weight": module
@@ -128,7 +133,7 @@ def is_adapter(name: str) -> bool:
 
 
 def _checkpointed(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`forward`, made again in the backward pass where there is one."""
+    """Wraps `forward` so that its activations are computed again in the backward pass."""
 
     def run(*args, **kwargs) -> Tensor:
         if not torch.is_grad_enabled():

@@ -1,4 +1,4 @@
-"""What passes compute in, by one setting."""
+"""The types that forward and backward passes may compute in."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PRECISIONS = {
     "bf16-mixed": torch.bfloat16,
     "64-true": torch.float64,
 }
-"""By the names that Lightning has for them."""
+"""The supported types, by Lightning's names for them."""
 
 
 def compute_dtype(precision: str | int | None, on_gpu: bool) -> torch.dtype:
-    """What passes compute in with this `trainer.precision`.
+    """The type that passes compute in with this `trainer.precision`.
 
     Raises:
-        ConfigError: not in what is supported.
+        ConfigError: the precision is not supported.
     """
     name = {"32": "32-true", "64": "64-true", "bf16": "bf16-mixed"}.get(str(precision), precision)
     if name in ("auto", None):

@@ -1,4 +1,4 @@
-"""What is done to a policy once, after it is loaded and before it is used."""
+"""Prepares a policy once, after its model is made and before it is used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from stapo_pl.policy.model import Policy
 
 @dataclass
 class Preparation:
-    """How the passes of a policy are made.
+    """Says how a policy is trained and how its passes run.
 
     Args:
-        lora: adapters that are trained in the policy's place; None trains all of it.
+        lora: adapters that are trained instead of the policy's weights. None trains the weights.
         packing: whether sequences are laid end to end instead of padded.
         gradient_checkpointing: whether activations are computed again in the backward pass.
         compile_layers: whether decoder layers are compiled.
@@ -33,7 +33,7 @@ class Preparation:
             policy.checkpoint_gradients()
 
     def frozen(self, policy: Policy) -> None:
-        """Prepares a policy that is only asked, such as the reference."""
+        """Prepares a policy that is not updated, such as the reference."""
         policy.requires_grad_(False)
         self._passes(policy)
 

@@ -1,4 +1,4 @@
-"""A policy without weights, and the files that they are read from one by one."""
+"""Makes a policy without weights, and reads weights from files one tensor at a time."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from stapo_pl.policy.model import Policy
 
 
 def empty_policy(path: str, key: str) -> Policy:
-    """The model of a folder or hub name without its weights: fp32 parameters on the meta device.
+    """The policy of a model folder or hub name without weights.
 
-    Its buffers are real.
+    Its parameters are fp32 and on the meta device. Its buffers have real data.
+
+    Args:
+        path: the model folder or hub name.
+        key: the setting that names it, for errors.
 
     Raises:
-        ConfigError: there is no such model, or it has buffers that are in its files.
+        ConfigError: there is no such model, or its files hold buffers.
     """
     config = load_config(path, key)
     with meta_parameters():
@@ -41,14 +45,15 @@ def empty_policy(path: str, key: str) -> Policy:
 
 @contextmanager
 def meta_parameters() -> Iterator[None]:
-    """Modules that are made within it have parameters without memory."""
+    """A context manager: modules that are made inside have parameters on the meta device."""
 
     def move(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         if parameter is None or parameter.is_meta:
-            return None  # keeps a tied parameter the one that it is
+            return None  # the parameter stays as it is; if it is tied, it stays tied
         return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(move)
+    # torch says that the hook returns None, but it takes a parameter too.
+    handle = register_module_parameter_registration_hook(move)  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -59,9 +64,10 @@ class WeightFiles:
     """The safetensors files of a model folder or hub name, read one tensor at a time.
 
     Args:
-        key: the setting that names the model, for errors.
-        shapes: of the parameters that will be read, by all the names of each (tied ones have
-            several).
+        path: the model folder or hub name.
+        key: the setting that names it, for errors.
+        shapes: the shapes of the parameters that will be read. The key is the tuple of all names
+            of a parameter; a tied parameter has several.
 
     Raises:
         ConfigError: there are no such files, or they do not hold these parameters.
@@ -81,7 +87,7 @@ class WeightFiles:
         for name in names:
             try:
                 file = safe_open(name, "pt")
-            except Exception as error:  # the file is other people's and may be broken in any way
+            except Exception as error:  # a broken file may raise anything
                 raise self._refusal(f"{name} cannot be read: {error}") from error
             self._file |= dict.fromkeys(file.keys(), file)
         for tied, shape in shapes.items():

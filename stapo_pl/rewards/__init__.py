@@ -1,4 +1,12 @@
-"""One file a reward; `base.py` says what a reward is, `grader.py` where it runs."""
+"""Rewards: each judges a response to a problem and returns a score.
+
+`base.py` says what a reward is. Each reward is one file: `exact.py`, `math.py`, `gsm8k.py`,
+`dapo.py` and `reasoning_gym.py` check answers, `format.py` and `length.py` look at the form of a
+response, `weighted.py` adds rewards up, and `function.py` calls a function of the user's.
+`answers/` finds answers in responses and compares them. `grading/` runs rewards in processes that
+can be killed. A new reward is a new file with a subclass of `Reward`, and a YAML in
+configs/reward/.
+"""
 
 from stapo_pl.core.types import Response, Score
 from stapo_pl.rewards.base import Reward

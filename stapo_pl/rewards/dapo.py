@@ -1,4 +1,4 @@
-r"""DAPO's rule: the end of the response, compared as normalised text."""
+r"""DAPO's rule: it compares the answer at the end of the response as normalised text."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from stapo_pl.core.types import Problem, Response, Score
 from stapo_pl.rewards.answers.boxed import last_boxed
 from stapo_pl.rewards.base import Reward
 
-# What the policy says before its conclusion does not count, and cannot take time.
+# Only so many characters at the end count, which also bounds the time that the rule takes.
 _LAST_CHARACTERS = 300
 
 _ANSWER = re.compile(r"answer\s*:\s*(\S.*)", re.IGNORECASE)
 
-# In this order: blanks are gone before words are looked for, so "\text{ cm}" becomes "\text{}".
+# The order matters: blanks are removed first, so that "\text{ cm}" becomes "\text{}".
 _REPLACED = (
     ("an ", ""),
     ("a ", ""),
@@ -38,11 +38,11 @@ _REMOVED = (
 class DAPORule(Reward):
     r"""+1 if the answer at the end of the response is the problem's, as normalised text, else -1.
 
-    The rule of DAPO (2503.14476), with verl's normalisation. Only the last 300 characters count.
-    The answer is the last complete `\boxed{...}` in them, as the paper asks for (2602.15620), else
-    what follows the last `Answer:`, which verl looks for first. The problem's answer may itself
-    stand in a `\boxed{...}`. DAPO's punishment of long responses is the objective's
-    `overlong_buffer`.
+    This is the rule of DAPO (2503.14476), with verl's normalisation. Only the last 300 characters
+    of the response count. The answer is the last complete `\boxed{...}` in them, as the STAPO
+    paper (2602.15620) asks for. Without a box, it is what follows the last `Answer:`; verl looks
+    for that first. The problem's answer may itself be in a `\boxed{...}`. DAPO also punishes long
+    responses; here that is `objective.overlong_buffer`.
     """
 
     bounded = True
@@ -68,11 +68,11 @@ class DAPORule(Reward):
 
 
 def normalize(answer: str) -> str:
-    r"""The text of an answer without what does not change its meaning.
+    r"""Removes from an answer what does not change its meaning.
 
-    The normalisation of Minerva (2206.14858, appendix D.1) that DAPO's rule uses: the right side
-    of an equation, without blanks, units, dollar signs, text commands and thousands separators,
-    and with braces around what a `\frac` or `\sqrt` takes.
+    This is the normalisation of Minerva (2206.14858, appendix D.1), which DAPO's rule uses. Of an
+    equation it keeps the right side. It removes blanks, units, dollar signs, text commands and
+    thousands separators. It puts braces around the arguments of `\frac` and `\sqrt`.
 
     Example:
         >>> normalize(r"x = \frac12 \text{ cm}"), normalize("$1,000$ dollars")

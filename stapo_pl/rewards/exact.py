@@ -8,7 +8,10 @@ from stapo_pl.rewards.base import Reward
 
 
 class Exact(Reward):
-    r"""1 if the last `\boxed{...}` is the answer, outer blanks aside, else 0."""
+    r"""1 if the last `\boxed{...}` is the same text as the answer, else 0.
+
+    Blanks at the beginning and the end do not count.
+    """
 
     bounded = True
 

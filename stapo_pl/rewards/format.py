@@ -1,4 +1,4 @@
-"""Whether a response has the form that was asked for."""
+"""Checks whether a response has the required form."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from stapo_pl.rewards.base import Reward
 class Format(Reward):
     r"""1 if the whole response matches a regular expression, else 0.
 
-    Not `bounded`: matching a pattern such as `(a+)+b` can take for ever.
+    It runs in a worker process, because matching a pattern such as `(a+)+b` may never end.
 
     Args:
-        pattern: as `re.fullmatch` takes it; `.` also matches the end of a line. The default is
-            reasoning that is followed by a `\boxed{...}`.
+        pattern: a regular expression for `re.fullmatch`, in which `.` also matches the end of a
+            line. The default asks for some text that is followed by a `\boxed{...}`.
 
     Raises:
         ConfigError: the pattern is no regular expression.

@@ -1,4 +1,4 @@
-"""Answers of problems that no response can match: they teach that everything is wrong."""
+"""Finds problems whose answer no response can match. They teach that every response is wrong."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ _SHOWN, _CHARACTERS = 3, 40
 
 
 def unmatchable(reward: Reward, problems: Sequence[Problem]) -> str:
-    """How many of the problems have an answer that the reward can call right in no response, and
-    the first few of them, in one line; nothing if there are none."""
+    """One line about the problems that no response can solve, by this reward.
+
+    It says how many there are and shows the first few of them. Empty if there are none.
+    """
     bad = [problem for problem in problems if not reward.can_match(problem)]
     if not bad:
         return ""

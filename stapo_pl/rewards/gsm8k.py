@@ -9,18 +9,19 @@ from stapo_pl.core.types import Problem, Response, Score
 from stapo_pl.rewards.answers.typography import characters, plain
 from stapo_pl.rewards.base import Reward
 
-# A line that is longer is no answer, and would take time.
+# A longer line is not taken for an answer: reading it would take time.
 _MAX_CHARACTERS = 300
-# Plain notation. What follows may be a unit, but nothing that makes it another number: a digit, a
-# fraction, a power, a time.
+# A number in plain notation. A unit may follow it, but nothing that makes it another number, such
+# as a digit, a fraction, a power or a time of day.
 _NUMBER = re.compile(
     r"[\s*€£¥\\]*([-+]?)[\s€£¥\\]*((?:[0-9]{1,100}(?:,[0-9]{3}){0,33}(?:\.[0-9]{0,99})?|\.[0-9]{1,99}))"
     r"(?![0-9_^:]|[.,][0-9]|[eE][-+]?[0-9]|\s*/\s*[0-9])"
 )
 _SQUARED = re.compile(r"\^\{([0-9])\}")
-# What stands around a number, and changes nothing.
+# Commands and braces around a number that do not change it.
 _WRAPPING = re.compile(r"\\(?:boxed|fbox|framebox|text|mbox|mathrm)(?![A-Za-z])|[{}]")
-# Another number, unless it is a unit's (`m^2`, `CO2`), or what offers another answer.
+# A second number, or a word or sign that offers a second answer. A number in a unit (`m^2`, `CO2`)
+# is no second number.
 _SECOND = re.compile(
     r"(?<![A-Za-z^_{0-9])(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)|(?<![A-Za-z])or(?![A-Za-z])|\\pm",
     re.IGNORECASE,
@@ -30,10 +31,10 @@ _SECOND = re.compile(
 class GSM8K(Reward):
     """1 if the number after the last `####` of the response equals the problem's, else 0.
 
-    GSM8K (2110.14168) ends its solutions in such a line, `#### 72`. Currency signs, thousands
-    separators, asterisks (bold print) and a box do not count, nor does a unit or a full stop that
-    follows. Another number on the line does: two answers are none. The problem's answer may be a
-    whole solution, or the number.
+    The solutions in GSM8K (2110.14168) end with such a line, `#### 72`. The rule ignores currency
+    signs, thousands separators, asterisks (bold print) and a box, and also a unit or a full stop
+    after the number. If the line holds a second number, there is no answer. The problem's answer
+    may be a whole solution or just the number.
     """
 
     bounded = True

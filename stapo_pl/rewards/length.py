@@ -8,13 +8,14 @@ from stapo_pl.rewards.base import Reward
 
 
 class Length(Reward):
-    """0 up to `free` tokens, from there linearly down to -1 at `limit` tokens and beyond.
+    """0 for responses of up to `free` tokens; then it falls linearly to -1 at `limit` tokens.
 
-    As a term of a `Weighted` reward; alone, only responses within `free` tokens are correct.
+    It is meant as a term of a `Weighted` reward. By itself it calls a response correct if it has
+    at most `free` tokens.
 
     Args:
-        free: the tokens that cost nothing.
-        limit: the tokens that cost 1.
+        free: the largest number of tokens that is not punished.
+        limit: the number of tokens from which the punishment is 1.
 
     Raises:
         ConfigError: not 0 <= free < limit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -17,26 +18,30 @@ from stapo_pl.rewards.answers.numeric import read_based, read_number, same_numbe
 from stapo_pl.rewards.answers.signs import both_signs
 from stapo_pl.rewards.base import Reward
 
-# Longer answers are no answers, and take math-verify minutes.
+# A longer text is not taken for an answer: math-verify would need minutes for it.
 _MAX_CHARACTERS = 2000
 
 
 class Math(Reward):
     r"""1 if the last `\boxed{...}` equals the answer by math-verify, else 0.
 
-    The answer may itself stand in a `\boxed{...}`. Some notation is written otherwise first
-    (`notation.py`, `typography.py`); text that math-verify still cannot read is wrong, unless it
-    is the answer's own. Numbers are equal if they are exactly so, or if one is a decimal of at
-    least six significant digits that the other has been rounded or cut off to (`numeric.py`,
-    `equality.py`). Values belong to their names (`assignments.py`), capital letters may be a name
-    (`names.py`), an inequality is the set of what solves it (`inequalities.py`), and a plus-minus
-    is two answers (`signs.py`). The base of `2516_8` may be left out, but not be another one.
+    The problem's answer may itself be in a `\boxed{...}`. Both answers are first rewritten into
+    notation that math-verify reads (`answers/notation.py`, `answers/typography.py`). Text that it
+    still cannot read is wrong, unless both texts are the same. These rules go beyond math-verify:
+
+    - Two numbers are equal if they are exactly equal, or if one is a decimal of at least six
+      significant digits and the other was rounded or cut off to it (`numeric.py`, `equality.py`).
+    - A value belongs to its name, as in `x=1, y=2` (`assignments.py`).
+    - Capital letters may be a name, such as that of a triangle (`names.py`).
+    - An inequality stands for the set of its solutions (`inequalities.py`).
+    - An answer with a plus-minus sign stands for two answers (`signs.py`).
+    - The base of a number such as `2516_8` may be left out, but a different base is wrong.
     """
 
     def prepare(self) -> None:
-        import math_verify  # heavy, and only needed where answers are judged
+        import math_verify  # slow to import, and needed only in processes that judge
 
-        # It warns that its own limits are off: a Grader's hold, in any thread.
+        # It warns that its own time limits are switched off. The limits of the Grader replace them.
         logging.getLogger(math_verify.__name__).setLevel(logging.ERROR)
         _equal(r"\frac{1}{2}", "0.5")
 
@@ -60,7 +65,7 @@ class Math(Reward):
 
 
 def _same(given: str, answer: str) -> bool:
-    """Whether two answers that are written in one notation mean the same."""
+    """Whether two rewritten answers mean the same."""
     number, gold = read_number(given), read_number(answer)
     if number is not None and gold is not None:
         return same_number(number, gold)
@@ -78,16 +83,16 @@ def _equal(extracted: str, answer: str) -> bool:
     from stapo_pl.rewards.answers.equality import equal
 
     return any(
-        _tried(lambda pair=pair: equal(*pair), False)
-        for pair in product(_readings(answer), _readings(extracted))
+        _tried(partial(equal, gold, given), False)
+        for gold, given in product(_readings(answer), _readings(extracted))
     )
 
 
 def _readings(text: str) -> list:
-    """What math-verify takes the text for.
+    """The expressions that math-verify reads in the text.
 
-    Each side stands in a box, to be read by one rule: as LaTeX and no more, or the last number in
-    what is none would be the answer.
+    The text is put into a box and read as LaTeX only. Otherwise math-verify would take the last
+    number in a text that is no LaTeX for the answer.
     """
     from math_verify import LatexExtractionConfig, parse
 
@@ -96,9 +101,10 @@ def _readings(text: str) -> list:
 
 
 def _tried(judge: Callable[[], Any], otherwise: Any) -> Any:
-    """What a model writes may break a computer algebra system in any way: then it is wrong.
+    """What `judge` returns; `otherwise` if it raises.
 
-    Running out of memory is not the answer's being wrong, and passes through.
+    A response may make the computer algebra system raise any exception. Such an answer is wrong.
+    But an answer is not wrong because memory ran out, so that exception is passed on.
     """
     try:
         return judge()

@@ -1,4 +1,4 @@
-r"""The score that a task of reasoning-gym gives to the last `\boxed{...}`."""
+r"""Rewards by the functions of reasoning-gym, which judge the last `\boxed{...}`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from stapo_pl.rewards.base import Reward
 
 
 class ReasoningGymScore(Reward):
-    r"""The score of the problem's own task for the last `\boxed{...}`, 0 if there is none.
+    r"""What the problem's own task gives for the last `\boxed{...}`; 0 without a box.
 
-    Tasks of reasoning-gym (2505.24760) may give a part of 1 to what is nearly right; an answer is
-    correct if it has all of it. The problem's `extra` is the entry's metadata, which names the
-    task.
+    A task of reasoning-gym (2505.24760) gives a number up to 1. An answer that is nearly right may
+    get a part of 1; an answer is correct if it gets 1. The problem's `extra` must be the metadata
+    of a reasoning-gym entry, which names the task.
     """
 
     def prepare(self) -> None:
-        import reasoning_gym  # noqa: F401  heavy, and only needed where answers are judged
+        import reasoning_gym  # noqa: F401  slow to import, needed only in processes that judge
 
     def score(self, response: Response, problem: Problem) -> Score:
         from reasoning_gym import get_score_answer_fn
@@ -34,6 +34,6 @@ class ReasoningGymScore(Reward):
             reward = float(judge(extracted, entry))
         except MemoryError:
             raise
-        except Exception as error:  # what a model writes may break a task's parser: it is wrong
+        except Exception as error:  # a wrong answer may make the task's parser raise anything
             return Score(0.0, False, extracted, f"{task} cannot read it: {type(error).__name__}")
         return Score(reward, reward >= 1, extracted, f"scored by {task}")

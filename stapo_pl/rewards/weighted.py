@@ -11,21 +11,21 @@ from stapo_pl.rewards.base import Reward
 
 @dataclass
 class Term:
-    """One reward of a sum."""
+    """One of the rewards that are added up."""
 
     weight: float
-    """What it is multiplied by; below 0 it is a punishment."""
+    """The reward is multiplied by this weight. A weight below 0 makes it a punishment."""
     reward: Reward
 
 
 class Weighted(Reward):
     """The weighted sum of rewards, each of which is also a component of the score.
 
-    Whether a response is correct, the answer that was found and the reason are those of the first
-    term: the others shape the reward, and do not say what is right.
+    The first term alone decides whether a response is correct, which answer was found, and why.
+    The other terms only change the reward.
 
     Args:
-        terms: name and term; the names are those of the components.
+        terms: the rewards with their weights, by name. A component has the name of its term.
 
     Raises:
         ConfigError: there are no terms.
@@ -54,7 +54,10 @@ class Weighted(Reward):
         return self._components(best=False)
 
     def _components(self, best: bool) -> dict[str, float]:
-        """That make the sum the best, or the worst: of what is punished, the most is the worst."""
+        """The components that make the sum as large (best) or as small as it can be.
+
+        A punished term makes the sum small where it is large itself.
+        """
         return {
             name: term.reward.best if best == (term.weight > 0) else term.reward.worst
             for name, term in self.terms.items()

@@ -1,8 +1,9 @@
-"""Proof that an engine holds the weights that it was sent: sums of their bits, exact and cheap.
+"""Proves that an engine holds the weights that it was sent, by checksums.
 
-A weight is kept as the sums of its rows and of its columns, taken of its bits as integers. They are
-additive: an engine that lays weights together (queries, keys and values), or cuts them among ranks,
-holds a run of those rows or columns. So each rank proves its own part, and nothing is rounded.
+The bits of each number are read as an integer, and these integers are summed over each row and each
+column of a weight. This is exact, as nothing is rounded, and cheap. An engine may join several
+weights into one (queries, keys and values), or cut a weight among ranks. Then it holds a run of
+these rows or columns, so each rank can prove its own part.
 """
 
 from __future__ import annotations
@@ -10,43 +11,45 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stapo_pl.core.errors import TrainingError
 
-# Numbers that are looked at together, so that no second copy of an embedding is made.
+# This many numbers are summed at a time, so that no second copy of an embedding is made.
 _BLOCK = 2**24
-# What is smaller may be 0 in a kernel of half precision; and -0 is 0.
+# A kernel of half precision may turn smaller numbers into 0. Also, -0 counts as 0.
 _TINY = torch.finfo(torch.float32).tiny
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass
 class Checksum:
-    """Sums of a matrix' bits [N, K]; a vector is one of K = 1."""
+    """The sums of the bits of a matrix [N, K]. A vector counts as a matrix with K = 1."""
 
     rows_N: Tensor
     columns_K: Tensor
 
     @staticmethod
     def of(weight: Tensor, dtype: torch.dtype) -> Checksum:
-        """Of a weight as numbers of `dtype`."""
+        """The checksum of a weight that is converted to `dtype`."""
         return Checksum.of_blocks([weight.reshape(len(weight) if weight.ndim else 1, -1)], dtype)
 
     @staticmethod
     def of_blocks(blocks: Iterable[Tensor], dtype: torch.dtype) -> Checksum:
-        """Of a matrix that comes in runs of rows."""
-        rows, columns = [], 0
+        """The checksum of a matrix that comes in blocks of rows."""
+        rows, columns = [], []
         for matrix in blocks:
             for block in matrix.split(max(1, _BLOCK // max(1, matrix.shape[1]))):
                 numbers = block.to(dtype)
                 numbers = numbers.masked_fill(numbers.abs() <= _TINY, 0)
                 bits = numbers.view(_INTEGERS[dtype.itemsize])
                 rows.append(bits.sum(1, dtype=torch.int64))
-                columns += bits.sum(0, dtype=torch.int64)
-        return Checksum(torch.cat(rows), columns)
+                columns.append(bits.sum(0, dtype=torch.int64))
+        return Checksum(torch.cat(rows), reduce(torch.add, columns))
 
     @property
     def transposed(self) -> Checksum:
@@ -54,10 +57,10 @@ class Checksum:
 
 
 class SentWeights:
-    """What a policy sent, to be compared with what an engine made of it.
+    """The checksums of the weights that a policy sent, to compare an engine with them.
 
     Args:
-        dtype: what the engine computes with.
+        dtype: the type that the engine computes in.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -65,7 +68,7 @@ class SentWeights:
         self._sums: dict[str, Checksum] = {}
 
     def noted(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The weights as they come, each added to what was sent."""
+        """Passes the weights on, and notes the checksum of each."""
         for name, weight in weights:
             self._sums[name] = Checksum.of(weight, self.dtype)
             yield name, weight
@@ -78,17 +81,21 @@ class SentWeights:
         rank: int = 0,
         ranks: int = 1,
     ) -> tuple[list[str], list[str]]:
-        """Compares with the parameters of an engine's model.
+        """Compares the parameters of an engine's model with the weights that were sent.
 
         Args:
-            packed: what the engine lays together in one layer, by that layer's name; a layer says
-                by `output_sizes` how long the parts of all `tp_size` ranks are.
-            rank: which part of each weight is here, of as many as there are `ranks`.
+            model: the engine's model.
+            packed: for each layer in which the engine joins several weights, their names. Such a
+                layer has the numbers of rows of its parts, over all `tp_size` ranks, in its
+                `output_sizes`.
+            rank: the number of this rank among those that hold the engine together.
+            ranks: how many ranks hold it.
 
         Returns:
-            Names of weights that the engine does not hold as they were sent, or that were not sent
-            although others of their layer were; and the engine's parameters of which nothing can be
-            said, as it knows them by other names or in another shape.
+            Two lists. The first has the names of wrong weights: the engine does not hold them as
+            they were sent, or they were not sent although others of their layer were. The second
+            has the engine's parameters of which nothing can be said, because it has them under
+            other names or in another shape.
         """
         wrong, unknown = [], []
         names: dict[nn.Parameter, list[str]] = {}
@@ -117,19 +124,18 @@ class SentWeights:
 
     @staticmethod
     def _parts(name: str, packed: Mapping[str, Sequence[str]]) -> list[str]:
-        """The names under which a policy sends what an engine holds under this one."""
+        """The names under which a policy sends the parts of the engine's parameter `name`."""
         *path, layer, kind = ["", *name.split(".")]
         return [".".join([*path, part, kind])[1:] for part in packed.get(layer, [layer])]
 
 
-def _held(
-    layer: nn.Module, name: str, parameter: nn.Parameter, dtype: torch.dtype
-) -> Iterator[Checksum]:
-    """Each form in which an engine holds a parameter of a layer.
+def _held(layer: Any, name: str, parameter: nn.Parameter, dtype: torch.dtype) -> Iterator[Checksum]:
+    """The checksum of each form in which an engine holds a parameter of a layer.
 
-    On a CPU, vLLM multiplies by a packed copy, and deletes what it was made from but for the head.
-    What it multiplies by is what comes out for rows of the identity: exact, as all but one product
-    is 0, and no more work than a prompt of so many tokens.
+    On a CPU, vLLM multiplies by a packed copy of the weight, and keeps the original only for the
+    head. The packed copy cannot be read, but the layer's output for the identity matrix is the
+    transposed weight. This is exact, as all products but one are 0, and it takes as much work as a
+    prompt with one token for each row of the identity.
     """
     if parameter.numel():
         yield Checksum.of(parameter, dtype)
@@ -141,23 +147,23 @@ def _held(
         yield Checksum.of_blocks(outputs, dtype).transposed
 
 
-def _inputs(layer: nn.Module) -> int:
+def _inputs(layer: Any) -> int:
     return getattr(layer, "input_size_per_partition", None) or layer.input_size
 
 
 def _differing(
-    layer: nn.Module, held: Checksum, parts: Sequence[Checksum], rank: int, ranks: int
+    layer: Any, held: Checksum, parts: Sequence[Checksum], rank: int, ranks: int
 ) -> list[int] | None:
-    """Which of the parts that were sent a layer does not hold; None if they have other shapes."""
+    """The numbers of the parts that a layer does not hold; None if the shapes do not fit."""
     if hasattr(layer, "org_vocab_size"):
-        # Filled up to whole shares, of which the last ranks may have nothing else.
+        # The vocabulary is filled up to equal shares. The last ranks may hold nothing but filling.
         rank, ranks, fills = layer.tp_rank, layer.tp_size, True
     else:
         fills = False
     if len(parts) > 1:
         sizes = [size // layer.tp_size for size in layer.output_sizes]
         return _differing_as(held, parts, sizes, rank, ranks, fills)
-    # Some models keep a weight the other way round.
+    # Some models hold a weight transposed.
     found = [
         _differing_as(held, [part], [len(held.rows_N)], rank, ranks, fills)
         for part in (parts[0], parts[0].transposed)
@@ -173,16 +179,16 @@ def _differing_as(
     ranks: int,
     fills: bool,
 ) -> list[int] | None:
-    """Which of the parts are not held one after another, `sizes` rows of each on this rank."""
-    runs = [
-        _run(part.rows_N, size, rank, ranks, fills) for part, size in zip(parts, sizes, strict=True)
-    ]
-    is_whole = all(
-        run is not None and len(run) == len(part.rows_N)
-        for run, part in zip(runs, parts, strict=True)
-    )
+    """The numbers of the parts that are not held, if this rank has `sizes` rows of each in turn."""
+    runs: list[Tensor] = []
+    for part, size in zip(parts, sizes, strict=True):
+        run = _run(part.rows_N, size, rank, ranks, fills)
+        if run is None:
+            return None
+        runs.append(run)
+    is_whole = all(len(run) == len(part.rows_N) for run, part in zip(runs, parts, strict=True))
     has_all_columns = all(len(part.columns_K) == len(held.columns_K) for part in parts)
-    if any(run is None for run in runs) or not (is_whole or has_all_columns):
+    if not (is_whole or has_all_columns):
         return None
     wrong = []
     if has_all_columns:
@@ -192,7 +198,8 @@ def _differing_as(
                 wrong.append(i)
     if is_whole:
         width = len(held.columns_K)
-        columns = _run(sum(part.columns_K for part in parts), width, rank, ranks, False)
+        sums = reduce(torch.add, [part.columns_K for part in parts])
+        columns = _run(sums, width, rank, ranks, False)
         if columns is None:
             return None
         if not _equal(held.columns_K[: len(columns)], columns):
@@ -201,10 +208,10 @@ def _differing_as(
 
 
 def _run(sums: Tensor, size: int, rank: int, ranks: int, fills: bool) -> Tensor | None:
-    """This rank's run of `size` sums; None if there are more than the ranks hold.
+    """This rank's run of `size` sums; None if the ranks together hold fewer than there are.
 
-    Where the ranks hold more than there are, several have the same (heads of keys, norms), unless
-    the last ones are filled up.
+    If the ranks together hold more, several ranks have the same run (as for heads of keys and for
+    norms). With `fills`, the last ranks have filling instead.
     """
     if size * ranks < len(sums):
         return None
@@ -218,7 +225,11 @@ def _equal(held: Tensor, sent: Tensor) -> bool:
 
 
 def check_held(wrong: Sequence[str], unknown: Sequence[str]) -> None:
-    """Acts on what `SentWeights.compare` found; warns of parameters that nothing can be said of.
+    """Raises for wrong weights, and warns of parameters of which nothing can be said.
+
+    Args:
+        wrong: the first list that `SentWeights.compare` returns.
+        unknown: the second one.
 
     Raises:
         TrainingError: weights are not held as they were sent.

@@ -162,7 +162,9 @@ class _SeededDraw(LogitsProcessor):
                 self.warpers.append(TopPLogitsWarper(decoding.top_p))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        logp_BV = self.warpers(input_ids, scores.float()).log_softmax(-1)
+        # transformers annotates LongTensor and FloatTensor, and a plain Tensor is neither.
+        logits_BV = self.warpers(input_ids, scores.float())  # type: ignore[arg-type]
+        logp_BV = logits_BV.log_softmax(-1)
         if self.greedy:
             choice_B1 = logp_BV.argmax(-1, keepdim=True)
         else:

@@ -1,4 +1,4 @@
-"""Worked multi-step arithmetic, generated: the task of a first run, which needs no download."""
+"""Generated arithmetic in several steps. It is the task of a first run and needs no download."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from stapo_pl.core.types import Problem, ProblemSet
 from stapo_pl.rewards import Exact, Reward
 from stapo_pl.tasks.base import Task
 
-# One expression in eight is for validation; a hash of it decides, so the sets cannot meet.
+# One expression in eight is for validation. A hash of the expression decides, so that no expression
+# is in both sets.
 _VALIDATION_SHARE = 8
 
 
 @dataclass(frozen=True)
 class Expression:
-    """A chain of additions and subtractions, worked from left to right, all values within 0..99.
+    """A chain of additions and subtractions. All values on the way, from the left, are in 0..99.
 
     Example:
         >>> Expression((47, 38, -26)).question, Expression((47, 38, -26)).answer
@@ -60,11 +61,11 @@ class Arithmetic(Task):
     r"""`Compute 47+38-26.`, answered by a worked solution that ends in `\boxed{59}`.
 
     Args:
-        steps: operations in an expression.
+        steps: number of additions and subtractions in an expression.
         train_size: number of training problems.
         validation_size: number of validation problems; no expression is in both sets.
-        seed: of the generator. The default gives the sets that the shipped policy was made for.
-        reward: judges the answers; None is an exact match.
+        seed: seed of the generator. The shipped policy was made for the sets of the default.
+        reward: judges the responses. None means an exact match.
     """
 
     name = "arithmetic"

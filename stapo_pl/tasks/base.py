@@ -1,4 +1,4 @@
-"""What a task is: problems to train and validate on, and the reward that judges an answer."""
+"""What a task is: problems to train and validate on, and the reward that judges responses."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from stapo_pl.rewards.base import Reward
 
 
 class Task(ABC):
-    """Prompts, answers and the reward between them."""
+    """Gives problems and a reward."""
 
     name: str
-    """For curves and files."""
+    """The name of the task in curves and files."""
     reward: Reward
 
     @property
@@ -21,7 +21,9 @@ class Task(ABC):
         return self.name
 
     @abstractmethod
-    def train_problems(self) -> ProblemSet: ...
+    def train_problems(self) -> ProblemSet:
+        """The problems to train on."""
 
     @abstractmethod
-    def validation_problems(self) -> ProblemSet: ...
+    def validation_problems(self) -> ProblemSet:
+        """The problems to validate on."""

@@ -1,4 +1,4 @@
-"""What a policy is measured on."""
+"""A benchmark: the problems that a policy is evaluated on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Benchmark:
     """A task's validation problems, and how often each is sampled.
 
     Args:
-        task: its problems and the reward that judges answers.
-        samples: of each problem, with each decoding.
+        task: gives the problems, and the reward that judges responses.
+        samples: number of responses to each problem with each decoding.
 
     Raises:
-        ConfigError: `samples` below 1.
+        ConfigError: `samples` is below 1.
     """
 
     task: Task

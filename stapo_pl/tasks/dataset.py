@@ -1,4 +1,4 @@
-"""Problems from a table: a file, or a dataset of the hub."""
+"""Problems from a table, which is a file or a dataset of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -18,45 +18,48 @@ from stapo_pl.tasks.base import Task
 from stapo_pl.tasks.rows import LastAssistant, MissingColumn, RowReader, value_at
 from stapo_pl.tasks.tables import BadRow, Table, find_tables
 
-# Seconds from which reading shows its progress.
+# Reading shows its progress after this many seconds.
 _LONG = 3.0
 
 
 class Dataset(Task):
-    r"""Problems with checkable answers, one a row.
+    r"""Problems with answers that can be checked, one in each row of a table.
 
-    Rows with the columns `prompt` (chat messages) and `reward_model` are read as verl does, where
-    they have no columns of the names that are set: the answer is `reward_model.ground_truth`. Their
-    `data_source` and `extra_info` are kept. A column `a.b` is b inside a, `a.0` the first of the
-    list a.
+    Some rows are in verl's format: they have the columns `prompt` (chat messages) and
+    `reward_model`. If such a row lacks the column `prompt` or `answer` that is set here, the
+    messages come from its `prompt` and the answer from its `reward_model.ground_truth`. The
+    problem keeps its `data_source` and `extra_info`. A column `a.b` means b inside a, and `a.0`
+    means the first entry of the list a.
 
-    Validation reads `validation_path`, or `validation_split` of a dataset of the hub, where one is
-    given. Otherwise the first `validation_size` different problems of `path` are held out: training
-    has the rest of them, without copies of those held out, which count as filtered.
+    Validation problems come from `validation_path`, or from `validation_split` of a dataset of the
+    hub. If neither is given, the first `validation_size` different problems of `path` are held out.
+    Training then has the other problems. Copies of held-out problems are left out and count as
+    filtered.
 
     Args:
-        path: a .parquet, .jsonl or .json (list of objects) file; a folder, which stands for the
-            file in it that is called `name`, whatever case and punctuation; or the name of a
-            dataset of the hub, owner/name, or a folder that it was copied to. A list of these is
-            read in its order.
-        subset: the configuration of a dataset of the hub.
-        split: likewise; files have none.
-        name: for curves and files; None is that of the (first) file or dataset.
-        prompt: the column of the problem, text or chat messages.
-        answer: the column of the answer, text or a number. Lists, objects and truth values are bad
-            rows, but a function of your own gets them as JSON text.
-        pattern: a regular expression whose first group is the problem in the text of that column;
-            None takes all of it. Text that it is not found in is a bad row.
-        template: what is asked, with `{problem}` in it; None asks the problem as it is, as does a
-            problem that asks for a \boxed{} answer where the template would.
-        system: a system message before messages that have none.
-        last_assistant: what to do about messages that end with the assistant's, which is a
-            solution: `drop` it and count that, or take the row for a `bad_row`.
-        filter: columns, and the value or list of values that a row must have there.
-        reward: judges the answers; None is mathematical equality.
-        validation_path: as `path`, of validation.
-        validation_split: as `split`, of validation; None is `split`, and files have none.
-        validation_size: number of validation problems; None takes all.
+        path: a .parquet, .jsonl or .json file (a .json file holds a list of objects). A folder
+            stands for the file in it that is called `name`, in any case and punctuation. It may
+            also be the name of a dataset of the hub (owner/name), or a folder with a copy of one. A
+            list of these is read in its order.
+        subset: the configuration of a dataset of the hub; files have none.
+        split: the split of a dataset of the hub; files have none.
+        name: the name in curves and files. None means that of the first file or dataset.
+        prompt: the column of the problem, which is text or chat messages.
+        answer: the column of the answer, which is text or a number. A row whose answer is a list,
+            an object or a truth value is a bad row, unless the reward is a function of your own,
+            which gets it as JSON text.
+        pattern: a regular expression whose first group is the problem in the text of the column.
+            None takes the whole text. A row in which it is not found is a bad row.
+        template: the text of the prompt, with `{problem}` in it. None asks the problem as it is. If
+            problem and template both ask for a \boxed{} answer, the problem is asked as it is too.
+        system: a system message for prompts that have none.
+        last_assistant: if the messages end with one of the assistant, that is a solution. `drop`
+            removes and counts it; `bad_row` makes the row a bad row.
+        filter: for each column, the value or the list of values that a row must have there.
+        reward: judges the responses. None means mathematical equality.
+        validation_path: like `path`, for validation.
+        validation_split: like `split`, for validation. None means the same split.
+        validation_size: number of validation problems. None takes all.
 
     Raises:
         ConfigError: a setting is wrong, or there is no such file.
@@ -124,7 +127,7 @@ class Dataset(Task):
         rest = _collect(outcomes)
         problems = [problem for problem in rest.problems if problem.key not in held_out]
         copies = len(rest.problems) - len(problems)
-        if not first.problems:  # validation has read all rows: say why there is no problem
+        if not first.problems:  # the first pass has read all rows, and tells why none is a problem
             return first
         if not problems and not first.bad_rows and not rest.bad_rows:
             raise self._nothing_left(self.validation_size)
@@ -142,7 +145,7 @@ class Dataset(Task):
         return chain.from_iterable(map(self._outcomes_of, tables))
 
     def _outcomes_of(self, table: Table) -> Iterator[Problem | str | None]:
-        """What becomes of each row: a problem, why it is none, or None if it is filtered out."""
+        """For each row its problem, or why it is a bad row, or None if it is filtered out."""
         missing, columns = Counter[str](), dict[str, None]()
         objects = filtered = 0
         elsewhere: set[str] = set()
@@ -201,7 +204,7 @@ class Dataset(Task):
 def _collect(
     outcomes: Iterator[Problem | str | None], size: int | None = None, distinct: bool = False
 ) -> ProblemSet:
-    """Reads on until `size` problems are found; if `distinct`, each but once."""
+    """Takes rows until there are `size` problems. If `distinct`, copies are filtered out."""
     found, keys = ProblemSet([]), set()
     for outcome in outcomes:
         if outcome is None or (isinstance(outcome, Problem) and distinct and outcome.key in keys):

@@ -1,4 +1,4 @@
-"""Puzzles of any length, generated and judged by reasoning-gym."""
+"""Puzzles that reasoning-gym generates and judges."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from stapo_pl.core.types import Problem, ProblemSet
 from stapo_pl.rewards import ReasoningGymScore, Reward
 from stapo_pl.tasks.base import Task
 
-# It mixes other tasks, and its answers are judged by none of them; `names` mixes as well.
+# This task mixes other tasks, and no task judges its answers. `names` can mix tasks instead.
 _NOT_ALONE = "composite"
 
 
 class ReasoningGym(Task):
     r"""Tasks of reasoning-gym (2505.24760), by their names there.
 
-    Several are taken in turns. Training and validation are drawn from unrelated seeds; training
-    questions that validation has too are left out, and count as filtered.
+    If there are several, each gives a problem in turn. Training and validation use unrelated seeds.
+    A training question that is also in the validation set is left out and counts as filtered.
 
     Args:
-        names: of the tasks.
+        names: names of the tasks.
         train_size: number of training questions that are drawn.
         validation_size: number of validation problems.
-        seed: of the generators.
+        seed: seed of the generators.
         config: settings of the generators, by the name of the task.
-        template: what is asked, with `{problem}` in it.
-        reward: judges the answers; None is the task's own score.
+        template: the text of the prompt, with `{problem}` in it.
+        reward: judges the responses. None means the task's own judgement.
 
     Raises:
         ConfigError: reasoning-gym is missing, or has no such task or setting.
@@ -69,8 +69,9 @@ class ReasoningGym(Task):
         return ProblemSet(list(islice(self._draw("validation"), self.validation_size)))
 
     def _draw(self, purpose: str) -> Iterator[Problem]:
-        """The tasks in turns, without end."""
-        # Of 31 bits, as numpy's generators take; a hash, as entry i of seed s is entry 0 of s + i.
+        """Problems of the tasks in turn."""
+        # numpy's generators take 31 bits. The seed is a hash because entry i of seed s is entry 0
+        # of seed s + i, so that neighbouring seeds would give the same problems.
         seed = seed_for(self.seed, "reasoning_gym", purpose) % 2**31
         size = max(self.train_size, self.validation_size)
         generators = [(name, _generator(name, self.config, size, seed)) for name in self.names]
@@ -80,7 +81,7 @@ class ReasoningGym(Task):
                 text = self.template.replace("{problem}", entry["question"])
                 yield Problem(
                     [{"role": "user", "content": text}],
-                    entry["answer"] or "",  # some have many answers, and give none
+                    entry["answer"] or "",  # a task with many right answers gives none
                     name,
                     entry["metadata"],
                     f"{name}, entry {number} of seed {seed}",
@@ -89,7 +90,7 @@ class ReasoningGym(Task):
 
 def _check_names(names: list[str], config: dict[str, dict[str, Any]]) -> None:
     try:
-        from reasoning_gym.factory import DATASETS  # heavy, and only needed here
+        from reasoning_gym.factory import DATASETS  # slow to import, and needed only here
     except ImportError as error:
         raise ConfigError(
             'task=reasoning_gym needs reasoning-gym: pip install -e ".[gym]"'
@@ -115,5 +116,5 @@ def _generator(name: str, config: dict[str, dict[str, Any]], size: int, seed: in
     settings = config.get(name, {})
     try:
         return reasoning_gym.create_dataset(name, size=size, seed=seed, **settings)
-    except (AssertionError, TypeError, ValueError) as error:  # how it refuses a setting
+    except (AssertionError, TypeError, ValueError) as error:  # its ways to refuse a setting
         raise ConfigError(f"task.config.{name}={settings}: {error}") from error

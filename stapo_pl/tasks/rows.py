@@ -1,4 +1,4 @@
-"""From a row of any table to a problem."""
+"""Makes a problem of a row of any table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LastAssistant = Literal["drop", "bad_row"]
 
 
 class MissingColumn(BadRow):
-    """A row has no such column."""
+    """The row lacks a column."""
 
     def __init__(self, column: str) -> None:
         super().__init__(f"column {column} is missing")
@@ -27,12 +27,13 @@ class MissingColumn(BadRow):
 
 
 def value_at(row: dict[str, Any], column: str) -> Any:
-    """What a row has in a column; `a.b` is b inside a, `a.0` the first of the list a.
+    """The value in a column of a row.
 
-    An `a` that is kept as JSON text is read.
+    The column `a.b` means b inside a, and `a.0` means the first entry of the list a. Here `a` may
+    be JSON text.
 
     Raises:
-        MissingColumn: nothing.
+        MissingColumn: the row has no such column.
     """
     value: Any = row
     for key in [column] if column in row else column.split("."):
@@ -53,7 +54,7 @@ def _has(row: dict[str, Any], column: str) -> bool:
 
 @dataclass
 class RowReader:
-    """Makes problems of rows; `Dataset` says what its fields mean."""
+    """Makes problems of rows. `Dataset` explains the fields."""
 
     name: str
     prompt: str
@@ -68,8 +69,12 @@ class RowReader:
     def read(self, row: dict[str, Any], place: str) -> Problem:
         """The problem of a row.
 
+        Args:
+            row: values by column.
+            place: file and number of the row, for messages.
+
         Raises:
-            BadRow: it has none.
+            BadRow: no problem can be made of it.
         """
         is_verl = all(column in row for column in _VERL_COLUMNS)
         prompt, answer = self.prompt, self.answer
@@ -91,7 +96,7 @@ class RowReader:
         )
 
     def _answer(self, value: Any, column: str) -> str:
-        """Numbers as the file writes them, as far as its format keeps that."""
+        """The answer as text. A number is written as in the file, if the format keeps that."""
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             if not math.isfinite(value):
                 raise BadRow(f"{column} is {value}, expected a finite number")
@@ -105,11 +110,11 @@ class RowReader:
             )
         try:
             return _text(json.dumps(value, ensure_ascii=False), column)
-        except TypeError as error:  # such as a date of a parquet file
+        except TypeError as error:  # for example a date in a parquet file
             raise BadRow(f"{column} is {_shown(value)}, which JSON cannot hold ({error})") from None
 
     def _messages(self, value: Any, column: str) -> tuple[list[dict[str, str]], bool]:
-        """The messages that are asked, and whether a solution after them was dropped."""
+        """The messages of the prompt, and whether a solution after them was dropped."""
         value = _without_nulls(_messages_of_json(value))
         if isinstance(value, str):
             value = [{"role": "user", "content": value}]
@@ -129,12 +134,12 @@ class RowReader:
             raise BadRow(f"{column} has no message that is not the assistant's")
         for message in messages:
             _check_unicode(message["content"], column)
-        # A tool's answer may follow what the user asked.
+        # The last message need not be the user's, as a tool's answer may follow it.
         users = [i for i, message in enumerate(messages) if message["role"] == "user"]
         place = users[-1] if users else -1
         last = messages[place]
         content = self._in_template(self._problem(_text(last["content"], column), column))
-        # One copy of equal texts: DAPO-Math-17k has each of its problems a hundred times.
+        # `intern` keeps one copy of equal texts: DAPO-Math-17k has each problem a hundred times.
         messages[place] = {**last, "content": sys.intern(content)}
         if self.system is not None and messages[0]["role"] != "system":
             messages.insert(0, {"role": "system", "content": self.system})
@@ -150,14 +155,15 @@ class RowReader:
 
     def _in_template(self, problem: str) -> str:
         template = self.template or "{problem}"
-        # An empty box asks for one. A full one is of a part that is solved, as in Minerva's.
+        # An empty box asks for an answer in a box. A full one is part of a solved example, as in
+        # Minerva's prompts.
         if r"\boxed{}" in template and r"\boxed{}" in problem:
             return problem
         return template.replace("{problem}", problem)
 
 
 def _from_json(value: Any) -> Any:
-    """What JSON text of an object or a list stands for; anything else as it is."""
+    """The object or list that JSON text stands for. Any other value is returned as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with suppress(ValueError, RecursionError):
             return parse_json(value)
@@ -165,14 +171,18 @@ def _from_json(value: Any) -> Any:
 
 
 def _messages_of_json(value: Any) -> Any:
-    """Text that is a list of messages in JSON is read; a problem may begin with [ as well."""
+    """Reads text that is a list of messages in JSON. A problem may begin with [ too."""
     read = _from_json(value)
     is_chat = isinstance(read, list) and read and all(isinstance(m, dict) for m in read)
     return read if is_chat and all("role" in message for message in read) else value
 
 
 def _without_nulls(value: Any) -> Any:
-    """Tables give every object all keys, null where there is none; templates ask for a key."""
+    """The value without keys whose value is null.
+
+    Tables give all objects of a column the same keys, and fill in null. But chat templates ask
+    whether a message has a key.
+    """
     if isinstance(value, dict):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""From a file, a folder or a name of the hub to numbered rows."""
+"""Finds the table that a path or a hub name means, and reads its numbered rows."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from stapo_pl.core.errors import ConfigError
 
 Rows = Iterator[tuple[int, Any]]
 _SUFFIXES = (".parquet", ".jsonl", ".json")
-# In every dataset's folder on the hub, and so in copies by git or `hf download`.
+# Every dataset on the hub has this file, and so have copies made by git or `hf download`.
 _MARK_OF_HUB = ".gitattributes"
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 class BadRow(ValueError):
-    """Why a row is no problem."""
+    """No problem can be made of a row; the message says why."""
 
 
 class WrittenFloat(float):
-    """A number of a JSON file; its text is the file's."""
+    """A number of a JSON file that is shown as the file writes it."""
+
+    text: str
 
     def __new__(cls, text: str | float) -> WrittenFloat:
         number = super().__new__(cls, text)
@@ -35,10 +37,10 @@ class WrittenFloat(float):
 
 
 def parse_json(text: bytes | str) -> Any:
-    """What JSON stands for, with numbers that know how they were written.
+    """The value that JSON text stands for, with numbers that keep their text.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no JSON.
         RecursionError: it is nested too deeply.
     """
     return json.loads(text, parse_float=WrittenFloat)
@@ -46,21 +48,22 @@ def parse_json(text: bytes | str) -> Any:
 
 @dataclass
 class Table:
-    """Rows that can be read again and again."""
+    """A table whose rows can be read several times."""
 
     source: str
-    """A file; or the name of a dataset of the hub, or a folder with a copy of one."""
+    """A file, the name of a dataset of the hub, or a folder with a copy of one."""
     file: Path | None
-    """None if it is no file."""
+    """The file; None if the table is a dataset of the hub or a copy of one."""
     subset: str | None = None
-    """Of a dataset of the hub."""
+    """The configuration of a dataset of the hub."""
     split: str = "train"
-    """Likewise."""
+    """The split of a dataset of the hub."""
 
     def rows(self) -> Rows:
-        """The rows in their order, each with its number; a row that cannot be read is a `BadRow`.
+        """The rows in their order, each with its number.
 
-        Rows count from 1, so that the number of a row of a JSONL file is that of its line.
+        A row that cannot be read is a `BadRow`. Numbers begin with 1, so that in a JSONL file they
+        are those of the lines.
 
         Raises:
             ConfigError: the file or dataset as a whole cannot be read.
@@ -75,10 +78,10 @@ class Table:
 def find_tables(
     setting: str, paths: list[str] | str, name: str | None, subset: str | None, split: str
 ) -> list[Table]:
-    """`find_table` of one path, or of each of several.
+    """The tables that one path or several paths mean; see `find_table`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such table.
     """
     if not paths:
         raise ConfigError(f"{setting}={paths}: expected a path, or a list of some")
@@ -89,14 +92,18 @@ def find_tables(
 def find_table(setting: str, path: str, name: str | None, subset: str | None, split: str) -> Table:
     """The table that a path means.
 
-    That of a folder is its file called `name`. A folder without one, that was copied from the hub,
-    is read as the dataset that it is there.
+    A folder means the file in it that is called `name`. A folder without such a file that was
+    copied from the hub means the dataset that it is a copy of.
 
     Args:
-        setting: what the user calls the path, for errors.
+        setting: the name of the path's setting, for errors.
+        path: a file, a folder or a hub name.
+        name: name of the file in a folder.
+        subset: the configuration of a dataset of the hub.
+        split: the split of a dataset of the hub.
 
     Raises:
-        ConfigError: there is none, or it has another format.
+        ConfigError: there is no such table, or it has another format.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -117,7 +124,7 @@ def find_table(setting: str, path: str, name: str | None, subset: str | None, sp
 
 
 def _file_of_folder(setting: str, folder: Path, name: str | None) -> Path | None:
-    """None if it is a copy of a dataset of the hub."""
+    """The file of a folder; None if the folder is a copy of a dataset of the hub."""
     files = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
     found = [file for file in files if name and _plain(file.stem) == _plain(name)]
     if len(found) == 1:
@@ -137,26 +144,26 @@ def _plain(name: str) -> str:
 
 
 def _parquet(file: Path) -> Rows:
-    from datasets import Dataset, disable_progress_bars  # heavy, and only needed here
+    from datasets import Dataset, disable_progress_bars  # slow to import, and needed only here
     from pyarrow.parquet import read_metadata
 
     disable_progress_bars()
     try:
-        if read_metadata(file).num_rows == 0:  # which `datasets` refuses
+        if read_metadata(file).num_rows == 0:  # `datasets` refuses such a file
             return iter(())
         table = Dataset.from_parquet(str(file), keep_in_memory=True)
-    except Exception as error:  # the file is the user's and may be anything
+    except Exception as error:  # the user's file may hold anything
         raise ConfigError(f"{file}: no parquet file that can be read ({_reason(error)})") from error
     return _rows_of(table)
 
 
 def _hub(name: str, subset: str | None, split: str) -> Rows:
-    import datasets  # heavy, and only needed here
+    import datasets  # slow to import, and needed only here
 
     datasets.disable_progress_bars()
     try:
         table = datasets.load_dataset(name, subset, split=split)
-    except Exception as error:  # network, hub and dataset are the world's and may fail in any way
+    except Exception as error:  # the network, the hub and the dataset may fail in any way
         raise ConfigError(
             f"{name}: this dataset cannot be loaded with task.subset={subset or 'null'} "
             f"and split {split} ({_reason(error)}); check names and network, or give the path of a "
@@ -166,20 +173,20 @@ def _hub(name: str, subset: str | None, split: str) -> Rows:
 
 
 def _reason(error: Exception) -> str:
-    # `datasets` wraps what went wrong in its own words.
+    # `datasets` wraps the first error in one of its own.
     first = error.__cause__ or error
     return f"{type(first).__name__}: {str(first).strip().partition(chr(10))[0]}"
 
 
 def _rows_of(table: Any) -> Rows:
-    # Row by row, `datasets` takes ten times as long.
+    # Reading batches is ten times as fast as reading row by row.
     batches = table.with_format("arrow").iter(batch_size=4096)
     return enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 
 
 def _jsonl(file: Path) -> Rows:
-    # Not by `datasets`: where one row has another type than those before it, it gives up the whole
-    # file and names no row.
+    # `datasets` does not read it: if one row has another type than the rows before it, `datasets`
+    # refuses the whole file and names no row.
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Writes checkpoints so that one that exists is always complete."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stapo_pl.core.errors import ConfigError, TrainingError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the checkpoint's place, then renames.
+    """Writes a checkpoint in its folder under another name, and renames it at the end.
 
-    Lightning writes to the system's temporary folder and moves, which on another file system is a
-    copy that a kill can cut short.
+    Lightning writes to the system's temporary folder and moves the file. If that is another file
+    system, moving means copying, and a kill leaves half a checkpoint.
     """
 
     def save_checkpoint(
@@ -35,17 +35,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 @contextmanager
 def whole_or_gone(path: str | Path, unfinished: str | Path) -> Iterator[None]:
-    """Removes what is unfinished when writing a checkpoint fails or is interrupted.
+    """A context manager: removes the unfinished file or folder if writing fails or is interrupted.
+
+    Args:
+        path: the checkpoint.
+        unfinished: the name under which it is written.
 
     Raises:
-        TrainingError: it could not be written, because the disk is full for example.
+        TrainingError: it could not be written, for example because the disk is full.
     """
     try:
         yield
     except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         Path(unfinished).unlink(missing_ok=True)
-        # torch words a full disk as a RuntimeError of its own.
+        # torch raises a RuntimeError if the disk is full.
         if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, TrainingError):
             raise TrainingError(
                 f"the checkpoint {path} could not be written ({_reason(error, Path(path))}); the "
@@ -62,10 +66,10 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def step_reached(path: Path) -> int:
-    """The optimizer steps that a checkpoint has had. Reads none of its weights.
+    """The number of optimizer steps that a checkpoint has had. Reads no weights.
 
     Raises:
-        ConfigError: it was written inside a rollout, which cannot be gone on with.
+        ConfigError: it was written inside a rollout, and a run can only resume between rollouts.
     """
     file = path / "meta.pt" if path.is_dir() else path
     saved = torch.load(file, map_location="cpu", mmap=True, weights_only=False)

@@ -1,4 +1,4 @@
-"""The learning rate, step by step; and what an optimizer takes from a checkpoint."""
+"""The learning rate of each step, and what an optimizer takes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ _SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "linear": 
 
 
 class Schedule(LambdaLR):
-    """A warm-up from 0, and what follows it, as a factor of the optimizer's learning rate.
+    """Multiplies the optimizer's learning rate by a factor: a warm-up from 0, then `name`.
 
-    Of a checkpoint it takes the number of steps alone. Learning rate, kind, warm-up and length are
-    those of the command, so the next step has the rate that the command gives this step.
+    From a checkpoint it takes only the number of steps. The learning rate, the kind of schedule,
+    the warm-up and the length come from the settings of the run. So after a resume, each step has
+    the rate that the settings give for its number.
 
     Args:
-        optimizer: whose learning rate is set.
-        name: what follows the warm-up.
-        warmup_steps: optimizer steps of the warm-up.
-        total_steps: optimizer steps of the run.
+        optimizer: the optimizer whose learning rate is set.
+        name: the kind of schedule after the warm-up.
+        warmup_steps: number of optimizer steps of the warm-up.
+        total_steps: number of optimizer steps of the run.
     """
 
     def __init__(
         self, optimizer: Optimizer, name: ScheduleName, warmup_steps: int, total_steps: int
     ) -> None:
-        # transformers gives its factors with a scheduler, which wants an optimizer of its own.
+        # transformers has the factors inside a scheduler, which needs an optimizer.
         unused = SGD([torch.zeros(1)], lr=1.0)
         made = get_scheduler(_SCHEDULES[name], unused, warmup_steps, total_steps)
         super().__init__(optimizer, made.lr_lambdas[0])
@@ -45,12 +46,12 @@ class Schedule(LambdaLR):
 
 
 def keep_settings(optimizer: Optimizer) -> None:
-    """Lets an optimizer take its state from a checkpoint, but not its settings.
+    """Makes an optimizer take its state from a checkpoint, but keep its own settings.
 
-    Learning rate, betas, weight decay and the like stay those that it was made with.
+    Such settings are the learning rate, betas and weight decay.
 
     Raises:
-        ConfigError: when it is loaded, the checkpoint is of another class of optimizer.
+        ConfigError: raised when a checkpoint of another optimizer is loaded.
     """
     optimizer.register_load_state_dict_pre_hook(_with_own_settings)
 
@@ -60,7 +61,7 @@ def _with_own_settings(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict
     if len(saved) != len(own):
         raise ConfigError("ckpt_path: the checkpoint is of another optimizer than model.optimizer")
     groups = [
-        {**{k: v for k, v in mine.items() if k != "params"}, "params": theirs["params"]}
-        for theirs, mine in zip(saved, own, strict=True)
+        {**{k: v for k, v in group.items() if k != "params"}, "params": saved_group["params"]}
+        for saved_group, group in zip(saved, own, strict=True)
     ]
     return {**state_dict, "param_groups": groups}

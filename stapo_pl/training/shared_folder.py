@@ -1,4 +1,4 @@
-"""Whether all nodes of a run see one folder."""
+"""Checks that all nodes of a run share a folder."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import torch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 
-# Network file systems may remember for some seconds that a file was not there.
+# A network file system may take some seconds until it shows a new file.
 _PATIENCE = 60.0
 
 
 def check_shared(
     folder: Path, world: World, device: torch.device, patience: float = _PATIENCE
 ) -> None:
-    """Lets all ranks look for a file that the first one writes. Collective.
+    """Checks that every rank sees a file that the first rank writes. All ranks must call it.
 
     Args:
-        folder: of the run's checkpoints; made on the first rank if it is not there.
-        device: where collectives compute.
-        patience: seconds that a rank goes on looking.
+        folder: the folder of the run's checkpoints. The first rank makes it if it is missing.
+        world: the ranks.
+        device: the device on which collectives compute.
+        patience: seconds that a rank waits for the file.
 
     Raises:
-        ConfigError: some rank does not see it; on all ranks.
+        ConfigError: some rank does not see it. The error is raised on all ranks.
     """
     (token, *_) = world.gather(torch.tensor([secrets.randbits(62)], device=device)).tolist()
     file = folder / f".seen-by-all-{token}"

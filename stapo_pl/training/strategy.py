@@ -1,4 +1,4 @@
-"""The policy on several ranks: whole on each, or in shards."""
+"""How several ranks hold the policy: each holds all of it (DDP), or a share of it (FSDP)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -20,14 +20,16 @@ from lightning.pytorch.strategies import (
     StrategyRegistry,
 )
 from torch import nn
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
+    FSDPModule,
     MixedPrecisionPolicy,
     OffloadPolicy,
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import distribute_tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.loading import check
@@ -38,39 +40,41 @@ from stapo_pl.training.checkpoint_io import whole_or_gone
 
 
 class DDP(DDPStrategy):
-    """Distributed data parallel: every rank keeps the whole policy.
+    """Distributed data parallel: every rank holds the whole policy.
 
     Args:
-        timeout: hours that ranks wait for each other; for the one whose responses are longest, say.
+        timeout: hours that ranks wait for each other, for example for the rank whose responses are
+            the longest.
     """
 
     def __init__(self, timeout: float = 6.0) -> None:
         super().__init__(timeout=timedelta(hours=timeout))
 
 
-# Also what Lightning takes where nothing is said and there are several devices.
+# Lightning also takes this strategy if none is set and there are several devices.
 StrategyRegistry.register("ddp", DDP, "Every rank holds the whole policy.", override=True)
 
 
 class FSDP(ModelParallelStrategy):
-    """Fully sharded data parallel (FSDP2): each rank keeps a share of every parameter.
+    """Fully sharded data parallel (FSDP2): each rank holds a share of every parameter.
 
-    Weights, gradients and optimizer state are fp32, also where the passes compute in bfloat16;
-    gradients are summed over ranks in fp32. No rank ever holds the whole policy: the first one
-    reads it tensor by tensor and deals out the shares. Checkpoints are folders to which each rank
-    writes its share; a rename makes them complete.
+    Weights, gradients and optimizer state are fp32, even if the passes compute in bfloat16, and
+    gradients are summed over ranks in fp32. No rank ever holds the whole policy: the first rank
+    reads one tensor at a time and sends each rank its share. A checkpoint is a folder into which
+    each rank writes its share; it gets its name when all shares are written.
 
     Args:
-        cpu_offload: whether shares, gradients and optimizer state rest in the host's memory, where
-            the optimizer steps; for models that fit no other way.
-        timeout: hours that ranks wait for each other; for the one whose responses are longest, say.
+        cpu_offload: whether shares, gradients and optimizer state are kept in the host's memory,
+            where the optimizer then steps. This is for models that do not fit otherwise.
+        timeout: hours that ranks wait for each other, for example for the rank whose responses are
+            the longest.
     """
 
     compute_dtype = torch.float32
-    """Of forward and backward passes; the trainer sets it."""
+    """The type that forward and backward passes compute in. The trainer sets it."""
 
     def __init__(self, cpu_offload: bool = False, timeout: float = 6.0) -> None:
-        # What is offloaded is reduced on the host, too: for gradient norms, say.
+        # What is offloaded is also reduced on the host, for example for gradient norms.
         backend = "cpu:gloo,cuda:nccl" if cpu_offload and torch.cuda.is_available() else None
         super().__init__(
             tensor_parallel_size=1,
@@ -84,22 +88,23 @@ class FSDP(ModelParallelStrategy):
         super().setup_environment()
 
     def model_to_device(self) -> None:
-        module = self.lightning_module
+        module: Any = self.lightning_module
         policy = module.policy
         if self.cpu_offload:
-            module.policy = None  # FSDP itself fetches it layer by layer
+            module.policy = None  # FSDP moves it to the device layer by layer
         super().model_to_device()
         module.policy = policy
 
     def load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
-        """The model of a folder or hub name, sharded.
+        """The policy of a model folder or hub name, sharded.
 
         Args:
-            key: the setting that names the model, for errors.
-            prepare: what is done to the policy before it is sharded.
+            path: the model folder or hub name.
+            key: the setting that names it, for errors.
+            prepare: a function that is applied to the policy before it is sharded.
 
         Raises:
-            ConfigError: it cannot be loaded, or see `loading.check`.
+            ConfigError: it cannot be loaded, or it fails `loading.check`.
         """
         policy = empty_policy(path, key)
         with meta_parameters():
@@ -107,28 +112,29 @@ class FSDP(ModelParallelStrategy):
         self._shard(policy)
         self._fill(policy, path, key)
         check(policy, f"{key}={path}", self.root_device)
-        policy.reshard()  # else the root's parameters stay whole until the first backward pass
+        # Otherwise the root's parameters stay gathered until the first backward pass.
+        cast(FSDPModule, policy).reshard()
         return policy
 
     def _shard(self, policy: Policy) -> None:
-        """Shards a policy in place, each decoder layer on its own and then what is left."""
+        """Shards a policy in place: first each decoder layer by itself, then the rest, the root."""
         pin = self.root_device.type == "cuda"
         offload = CPUOffloadPolicy(pin_memory=pin) if self.cpu_offload else OffloadPolicy()
-        settings = {
+        settings: dict[str, Any] = {
             "mesh": self.device_mesh["data_parallel"],
             "mp_policy": MixedPrecisionPolicy(self.compute_dtype, torch.float32),
             "offload_policy": offload,
         }
         for layer in policy.decoder_layers:
             fully_shard(layer, **settings)
-        # What has no backward pass need not stay whole for it.
+        # A policy without a backward pass need not stay gathered for it.
         frozen = not any(p.requires_grad for p in policy.parameters())
         fully_shard(policy, reshard_after_forward=frozen, **settings)
         register_fsdp_forward_method(policy, "own_logits")
 
     @torch.no_grad()
     def _fill(self, policy: Policy, path: str, key: str) -> None:
-        """Gives memory to a sharded policy, and its weights from the first rank."""
+        """Gives memory to a sharded policy, and sends it the weights from the first rank."""
         buffers = {name: buffer.clone() for name, buffer in policy.named_buffers()}
         policy.to_empty(device="cpu" if self.cpu_offload else self.root_device)
         for name, buffer in policy.named_buffers():
@@ -136,10 +142,11 @@ class FSDP(ModelParallelStrategy):
         names: dict[nn.Parameter, tuple[str, ...]] = {}
         for name, parameter in policy.model.named_parameters(remove_duplicate=False):
             names[parameter] = (*names.get(parameter, ()), name.replace(".base_layer.", "."))
-        # All ranks look into the files, so that all refuse what one would.
+        # All ranks check the files, so that either all of them raise or none.
         shapes = {tied: p.shape for p, tied in names.items() if not is_adapter(tied[0])}
         files = WeightFiles(path, key, shapes)
         for parameter, tied in names.items():
+            assert isinstance(parameter, DTensor)
             if is_adapter(tied[0]):
                 full = initial_adapter(tied[0], parameter.shape)
             elif self.is_global_zero:
@@ -151,13 +158,20 @@ class FSDP(ModelParallelStrategy):
             )
             parameter.to_local().copy_(shares.to_local())
 
-    def load_checkpoint(self, checkpoint_path: str | Path, **kwargs: Any) -> dict[str, Any]:
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         path, prefix = Path(self.broadcast(checkpoint_path)), "state_dict."
         saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
-        self.lightning_module.check_saved(
-            {n.removeprefix(prefix): e.size for n, e in saved.items() if n.startswith(prefix)}
+        module: Any = self.lightning_module
+        module.check_saved(
+            {
+                name.removeprefix(prefix): entry.size
+                for name, entry in saved.items()
+                if name.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
+            }
         )
-        return super().load_checkpoint(path, **kwargs)
+        return super().load_checkpoint(path, weights_only)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None
@@ -165,7 +179,7 @@ class FSDP(ModelParallelStrategy):
         path = Path(self.broadcast(filepath))
         unfinished = path.with_name(f"{path.name}.unfinished")
         if self.is_global_zero:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)  # a run that was killed may have left it
         self.barrier()
         with whole_or_gone(path, unfinished):
             super().save_checkpoint(checkpoint, unfinished, storage_options)
@@ -182,15 +196,19 @@ def is_sharded(strategy: Namespace | str | None) -> bool:
 
 
 def check_strategy(strategy: Namespace | str | None) -> None:
-    """Refuses strategies that would hand the sampler shards, others that nobody has tried, and a
-    timeout that is none.
+    """Refuses a strategy that is not supported, and a timeout that is not positive.
+
+    Other strategies would send shares of weights to the sampler, or have not been tried.
+
+    Args:
+        strategy: the parsed setting `trainer.strategy`.
 
     Raises:
-        ConfigError: names what there is in its place.
+        ConfigError: the message names the supported strategies.
     """
     name = getattr(strategy, "class_path", strategy)
     known = name in ("auto", "ddp", None)
-    if not known and "." in name:
+    if not known and isinstance(name, str) and "." in name:
         known = issubclass(resolve_name(name), (DDP, FSDP, SingleDeviceStrategy))
     if not known:
         raise ConfigError(

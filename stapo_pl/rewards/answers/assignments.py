@@ -12,11 +12,15 @@ _TUPLES = re.compile(r"([^=]+)=([^=]+)")
 
 
 def pairs(given: str, answer: str) -> list[tuple[str, str]] | None:
-    """The values of two answers that must be equal, each with the one of its name; None if the
-    answers have no names that could tell which belong together, an empty list if they do not.
+    """Pairs of values that must be equal for the two answers to be equal.
 
-    A tuple, or a list beside an answer with names, has its values in the alphabetical order of
-    the names. A list is in no order if the problem's answer is one.
+    Values with the same name belong together. If only one answer has names, the other may be a
+    tuple or a list, whose values are then in the alphabetical order of the names. But if the
+    problem's answer is a list without names, order does not count, and there are no pairs.
+
+    Returns:
+        None if there are no names that say which values belong together; an empty list if the
+        answers differ in their names or in the number of their values.
 
     Example:
         >>> pairs("y=2, x=1", "x=1, y=2"), pairs("(2,1)", "x=1, y=2"), pairs("1, 2", "2, 1")
@@ -39,7 +43,7 @@ def pairs(given: str, answer: str) -> list[tuple[str, str]] | None:
 
 
 def _read(text: str) -> dict[str, str] | None:
-    """Values by name, if all have one and no two the same."""
+    """The values by their names. None unless each has a name and all names differ."""
     tuples = _TUPLES.fullmatch(text)
     if tuples and (names := coordinates(tuples[1].strip())):
         values = coordinates(tuples[2].strip()) or []
@@ -47,8 +51,8 @@ def _read(text: str) -> dict[str, str] | None:
         parts = parts if len(names) == len(values) else []
     else:
         parts = split(text).texts
-    found = [_ASSIGNMENT.fullmatch(part) for part in parts]
-    if len(found) < 2 or not all(found):
+    found = [match for part in parts if (match := _ASSIGNMENT.fullmatch(part))]
+    if len(found) < 2 or len(found) < len(parts):
         return None
     named = {re.sub(r"[{}]", "", match[1]): match[2] for match in found}
     return named if len(named) == len(found) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-# A box opens a group, or holds what stands right after it: a command with its groups, or what has
-# no blank. Else there is what can open or close a group; an escaped brace is text, and so is an
-# escaped backslash. No part can match in two ways: linear.
+# A box has braces, or it holds what follows it directly: a command with its groups, or text up to
+# the next blank. The other tokens are the braces that open and close groups; an escaped brace or
+# backslash is text. No part of the pattern can match in two ways, so its time is linear.
 _BOX = r"\\{1,2}(?:boxed|fbox|framebox)(?![A-Za-z])\s{0,9}"
 _GROUPS = r"(?:\{[^{}]{0,200}\}){0,3}"
 _FIRST = re.compile(_BOX)
@@ -19,14 +19,14 @@ _TOKEN = re.compile(
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Content of the last complete `\boxed{...}`, nested braces included; None if there is none.
+    r"""The content of the last complete `\boxed{...}`, with nested braces; None if there is none.
 
     Example:
         >>> last_boxed(r"so \boxed{1}, no: \boxed{\frac{1}{2}}.")
         '\\frac{1}{2}'
     """
     last: tuple[int, int] | None = None
-    # Of each open brace: where its content starts, if it is a box's. One pass over any text.
+    # For each open brace, the place where its content starts, or None if it is not that of a box.
     open_braces: list[int | None] = []
     first = _FIRST.search(text)
     for token in _TOKEN.finditer(text, first.start()) if first else ():

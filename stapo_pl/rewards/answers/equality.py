@@ -1,16 +1,17 @@
-"""Equality of what math-verify reads: exact, or at the precision that is written.
+"""Compares expressions that math-verify has read: exactly, or at the precision that is written.
 
-math-verify takes for equal what differs by less than six decimals, if one side is a decimal, and
-by less than fifteen otherwise. So decimals are made exact before it compares, and what it calls
-equal is computed once more, to as many digits as the numbers need.
+math-verify calls two expressions equal if they agree to six decimals and one of them is a decimal,
+or if they agree to fifteen decimals otherwise. That is too generous. So decimals are replaced by
+fractions before it compares, and what it calls equal is computed again to as many digits as needed.
 
-Imports sympy, which is heavy: `math.py` imports it where it judges.
+This file imports sympy, which is slow. So `rewards/math.py` imports this file when it judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal, Inexact, localcontext
+from typing import TypeAlias
 
 from math_verify import verify
 from sympy import (
@@ -31,22 +32,25 @@ from sympy.core.relational import Relational
 
 from stapo_pl.rewards.answers.numeric import is_rounding
 
-# Digits beyond those of the numbers that an expression is made of; and the most that are computed.
+# An expression is computed to so many digits more than its numbers have, but to no more than _MOST.
 _SPARE, _MOST = 40, 5000
-# A fraction of more digits is no decimal that somebody wrote.
+# Nobody writes a decimal with more digits. A fraction that needs more is no decimal.
 _WRITTEN = 50
-# Sides of relations that differ by less were equal to math-verify by its tolerance.
+# math-verify may have called relations equal whose sides differ by less than this.
 _CLOSE = 1e-10
-# What math-verify reads a percent sign as.
+# math-verify reads a percent sign as this factor.
 _PERCENT = UnevaluatedExpr(Rational(1, 100))
 
-Expression = Basic | MatrixBase
+Expression: TypeAlias = Basic | MatrixBase
 
 
 def equal(gold: Expression | str, given: Expression | str) -> bool:
-    """Whether a reading of the problem's answer and one of the response's mean the same.
+    """Whether the problem's answer and the response's answer mean the same.
 
-    Both as `math_verify.parse` gives them: an expression, or text that it could not read.
+    Args:
+        gold: the problem's answer, as `math_verify.parse` returns it: an expression, or text that
+            it could not read.
+        given: the response's answer, in the same form.
     """
     if isinstance(gold, str) or isinstance(given, str):
         return verify(gold, given, timeout_seconds=None, raise_on_error=True)
@@ -58,7 +62,7 @@ def equal(gold: Expression | str, given: Expression | str) -> bool:
 
 
 def _numbers(expression: Expression) -> Iterator[Expr]:
-    """The largest parts of an expression that have no variable."""
+    """The largest parts of an expression that contain no variable."""
     if isinstance(expression, MatrixBase):
         for part in expression:
             yield from _numbers(part)
@@ -70,8 +74,10 @@ def _numbers(expression: Expression) -> Iterator[Expr]:
 
 
 def _exact(expression: Expression, others: list[Expr]) -> Expression:
-    """The expression with fractions for decimals: each is what is written, or the one of `others`
-    that it is a rounding of."""
+    """The expression with each decimal replaced by a fraction.
+
+    If the decimal is a rounding of one of `others`, it is replaced by that number.
+    """
     if not expression.has(Float):
         return expression
     if isinstance(expression, MatrixBase):
@@ -80,7 +86,7 @@ def _exact(expression: Expression, others: list[Expr]) -> Expression:
     if isinstance(expression, Float):
         exact = Rational(str(expression))
     else:
-        # What is written in an order is kept so beside the arguments, which are sorted.
+        # sympy sorts the arguments, and keeps some of them in their written order as well.
         parts = getattr(expression, "_unsorted_args", expression.args)
         parts = [_exact(part, [] if is_number else others) for part in parts]
         options = {"evaluate": False} if isinstance(expression, Relational) else {}
@@ -91,10 +97,11 @@ def _exact(expression: Expression, others: list[Expr]) -> Expression:
 
 
 def _decimal(number: Expr) -> Decimal | None:
-    """The number if it has decimals, and few enough to be written."""
+    """The number as a decimal; None if a decimal of a reasonable length cannot be equal to it."""
     if not isinstance(number, Rational):
         return None
     with localcontext(prec=_WRITTEN) as context:
+        context.clear_flags()  # earlier divisions in this thread may have set them
         written = Decimal(number.p) / Decimal(number.q)
         return None if context.flags[Inexact] else written
 
@@ -105,8 +112,8 @@ def _rounds(written: Decimal, number: Expr) -> bool:
 
 
 def _differ(gold: Expression, given: Expression) -> bool:
-    """Whether what math-verify calls equal is so by its tolerance only."""
-    # A word is a symbol, which math-verify compares by its name.
+    """Whether two expressions differ that math-verify calls equal because of its tolerance."""
+    # A word is read as a symbol. math-verify compares symbols by their names.
     if gold == given or isinstance(gold, Symbol) or isinstance(given, Symbol):
         return False
     if isinstance(gold, Relational) and isinstance(given, Relational):
@@ -116,7 +123,7 @@ def _differ(gold: Expression, given: Expression) -> bool:
         return any(_are_apart(left, sign * right, _CLOSE) for sign in (1, -1))
     gold, given = (side.rhs if isinstance(side, Relational) else side for side in (gold, given))
     if isinstance(gold, Expr) and isinstance(given, Expr):
-        # math-verify lets a percent sign be left out, between whole numbers.
+        # math-verify allows that a percent sign is left out, if the numbers are whole.
         bare = (side.xreplace({_PERCENT: S.One}) for side in (gold, given))
         return _are_apart(gold, given) and _are_apart(*bare)
     golds, givens = list(_numbers(gold)), list(_numbers(given))
@@ -130,8 +137,11 @@ def _differ(gold: Expression, given: Expression) -> bool:
 
 
 def _are_apart(a: Expr, b: Expr, by_less_than: float | None = None) -> bool:
-    """Whether two expressions differ where their variables have certain values; by less than a
-    bound, if one is given. What cannot be computed does not."""
+    """Whether two expressions differ when certain numbers are put in place of their variables.
+
+    If `by_less_than` is given, only a smaller difference counts. Expressions that cannot be
+    computed do not differ.
+    """
     names = sorted(a.free_symbols | b.free_symbols, key=str)
     point = {name: Rational(7 + 4 * i, 5 + i) for i, name in enumerate(names)}
     a, b = (side.subs(point).doit() for side in (a, b))
@@ -152,7 +162,7 @@ def _written_digits(number: Expr) -> int:
 
 
 def _value(number: Expr, digits: int) -> Expr:
-    """The number to so many digits: 0 for what has not one digit that is certain."""
+    """The number to this many digits. A part of which no digit is certain becomes 0."""
     real, imaginary = (
         S.Zero if isinstance(part, Float) and part._prec == 1 else part
         for part in number.evalf(digits).as_real_imag()

@@ -1,4 +1,4 @@
-r"""Inequalities such as `0 < x \le 1`, as the sets of what solves them."""
+r"""Turns inequalities such as `0 < x \le 1` into the sets of their solutions."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _CONSTANTS = (r"\pi", "e", "i", _INFINITY)
 
 
 def as_sets(given: str, answer: str) -> list[tuple[str, str]]:
-    """Pairs of texts of which one has to be equal: the answers, with sets for inequalities.
+    """Pairs of texts; the answers are equal if the texts of one of the pairs are.
 
-    An inequality beside a set is compared with it whatever its variable is called.
+    An inequality is replaced by the set of its solutions. If the other answer is a set, the name of
+    the variable does not matter.
     """
     read, gold = solutions(given), solutions(answer)
     if (read is None and gold is None) or (read and gold and read[0] != gold[0]):
@@ -43,10 +44,13 @@ def as_sets(given: str, answer: str) -> list[tuple[str, str]]:
 
 
 def solutions(text: str) -> tuple[str, list[str]] | None:
-    r"""The variable of an inequality, and the set that it may stand for, in LaTeX; None for text
-    that is none, or that has to be solved first.
+    r"""The variable of an inequality and, in LaTeX, the sets that it may stand for.
 
-    Inequalities with a comma between them hold together, or are cases: these are two sets.
+    Several inequalities with commas between them may all have to hold, or may be cases of which one
+    holds. So they may stand for two sets.
+
+    Returns:
+        None if the text is no inequality, or one that would have to be solved first.
 
     Example:
         >>> solutions(r"x < 1 \text{ or } x \ge 2")
@@ -56,18 +60,19 @@ def solutions(text: str) -> tuple[str, list[str]] | None:
     """
     builder = _BUILDER.fullmatch(text)
     parts = split(builder[2].removesuffix(r"\right") if builder else text)
-    variable, sets, previous = None, [], None
+    variable, previous = "", ""
+    sets: list[tuple[list[str], str]] = []
     for part in parts.texts:
         pieces, signs = _RELATION.split(part), [_SIGNS[s] for s in _RELATION.findall(part)]
-        if not signs and previous == "!=":  # "x \neq 1, 2"
+        if not signs and previous == "!=":  # as in "x \neq 1, 2"
             pieces, signs = [variable, part], ["!="]
         read = _set([piece.strip() for piece in pieces], signs)
-        if read is None or variable not in (None, read[0]):
+        if read is None or variable not in ("", read[0]):
             return None
         variable, previous = read[0], signs[0]
         sets.append((signs, read[1]))
     if {tuple(signs) for signs, _ in sets} <= {("=",), ("in",)} and builder is None:
-        # No inequality at all; "x \in ..." alone names a set.
+        # There is no inequality. But a single "x \in ..." names a set.
         return (variable, [sets[0][1]]) if sets[0][0] == ["in"] and len(sets) == 1 else None
     joined = sets[0][1]
     is_case = all(signs == ["!="] for signs, _ in sets)
@@ -82,7 +87,7 @@ def solutions(text: str) -> tuple[str, list[str]] | None:
 
 
 def _set(pieces: list[str], signs: list[str]) -> tuple[str, str] | None:
-    """Of one inequality: its variable and the set of its solutions."""
+    """The variable of one inequality and the set of its solutions; None if it cannot be read."""
     if not all(pieces):
         return None
     if len(signs) == 2 and _is_variable(pieces[1]):

@@ -1,4 +1,4 @@
-r"""Lists such as `1, 2`, `x=1 \text{ and } y=2` and `x<1 \text{ or } x>2`."""
+r"""Splits lists such as `1, 2`, `x=1 \text{ and } y=2` and `x<1 \text{ or } x>2`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ _BRACKETS = re.compile(r"(?:\\left)?\s{0,9}\(|(?:\\right)?\s{0,9}\)")
 
 
 class Parts(NamedTuple):
-    """What stands between the separators of a list, and those: `,`, `or`, `and`."""
+    """The parts of a list, and the separators between them: `,`, `or` or `and`."""
 
     texts: list[str]
     separators: list[str]
 
 
 def split(text: str) -> Parts:
-    r"""The parts of a list; what stands in brackets is one.
+    r"""The parts of a list. Separators inside brackets do not count.
 
     Example:
         >>> split(r"(1,2), x<3 \text{ or } x>4")
         Parts(texts=['(1,2)', 'x<3', 'x>4'], separators=[',', 'or'])
     """
-    texts, separators, depth, start = [], [], 0, 0
+    texts: list[str] = []
+    separators: list[str] = []
+    depth = start = 0
     for token in _TOKEN.finditer(text):
         if token["open"]:
             depth += 1
@@ -38,7 +40,7 @@ def split(text: str) -> Parts:
         elif depth == 0:
             word = token["quoted"] or token["bare"] or token["sign"] or ","
             before = _stripped(text[start : token.start()])
-            if not before and separators:  # ", and" is one separator
+            if not before and separators:  # as in ", and", which is one separator
                 separators[-1] = word
             else:
                 texts.append(before)
@@ -49,7 +51,7 @@ def split(text: str) -> Parts:
 
 
 def coordinates(text: str) -> list[str] | None:
-    r"""The parts of a tuple; None for other text.
+    r"""The parts of a tuple; None if the text is no tuple.
 
     Example:
         >>> coordinates(r"\left(1, \frac{1}{2}\right)"), coordinates("1, 2")

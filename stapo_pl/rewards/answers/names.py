@@ -1,4 +1,4 @@
-r"""Letters that are a name, such as a word or points in an order: no product of them."""
+r"""Letters that form a name, such as a word or the corners of a triangle, and are no product."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _LETTERS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,50}(?![A-Za-z])")
 
 
 def with_names(given: str, answer: str) -> tuple[str, str]:
-    r"""Both answers, with letters as words if the problem's is nothing but names.
+    r"""Both answers, with letters turned into words if the problem's answer consists of names.
 
-    Names are three or more capital letters, or what is written as a word; with them, two capital
-    letters beside an equality sign are one too. Alone, two letters are a product, or a segment:
-    the same in either order. So are small letters. An angle is the same from either side.
+    A name is three or more capital letters, or text that is marked as a word. Two capital letters
+    beside an equality sign are a name if the answer has another name. Otherwise two letters are a
+    product or a segment, whose order does not matter, and so are small letters. An angle may be
+    named from either side.
 
     Example:
         >>> with_names("ACT", "CAT")

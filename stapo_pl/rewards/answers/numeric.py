@@ -1,17 +1,18 @@
-r"""Numbers such as `0.25`, `1.5e-9`, `1.5 \times 10^{-9} \mathrm{~m}` and `2516_8`."""
+r"""Reads numbers such as `0.25`, `1.5e-9`, `1.5 \times 10^{-9} \mathrm{~m}` and `2516_8`."""
 
 from __future__ import annotations
 
 import re
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
 
-# A rounding has so many significant digits: fewer may round anything. Zeros at the end are none,
-# as they say that there is nothing to round.
+# A decimal is taken for a rounding if it has at least this many significant digits. With fewer, too
+# many numbers would round to it. Zeros at the end do not count.
 _SIGNIFICANT = 6
-# More than any number of an answer has, its exponent included.
+# Computations keep this many digits, more than any number in an answer has.
 _DIGITS = 4000
 
-# Exponents of more digits name no quantity. No part can match in two ways: linear.
+# No quantity needs an exponent of more digits. No part of the pattern can match in two ways, so its
+# time is linear.
 _NUMBER = re.compile(
     r"[$\s]*(?P<digits>[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))"
     r"(?:[eE](?P<e>[-+]?[0-9]{1,3})"
@@ -24,7 +25,7 @@ _BASED = re.compile(r"\s*\(?(?P<digits>[0-9][0-9A-Fa-f]*)\)?\s*(?:_\{?(?P<base>[
 
 
 def read_number(text: str) -> Decimal | None:
-    r"""A number in decimal or scientific notation, with or without a unit; None for other text.
+    r"""A number in decimal or scientific notation, maybe with a unit; None for other text.
 
     Example:
         >>> read_number(r"2.5 \times 10^{-3} \mathrm{~m} / \mathrm{s}^2")
@@ -50,9 +51,10 @@ def same_number(a: Decimal, b: Decimal) -> bool:
 
 
 def is_rounding(written: Decimal, value: Decimal) -> bool:
-    """Whether a decimal is a value at the precision that is written: rounded or cut off at its
-    last decimal, and of at least six significant digits. All else has to be exact: 0.333 is not
-    1/3, and neither is 0.0 or 1.0 what is almost that.
+    """Whether a decimal is a value that was rounded or cut off at the decimal's last place.
+
+    The decimal needs at least six significant digits. So 0.333 is no rounding of 1/3, and 1.0 is
+    no rounding of a number close to 1.
 
     Example:
         >>> is_rounding(Decimal("0.666667"), Decimal(2) / Decimal(3))
@@ -62,7 +64,9 @@ def is_rounding(written: Decimal, value: Decimal) -> bool:
     """
     with localcontext(prec=_DIGITS):
         exponent = written.as_tuple().exponent
-        if exponent >= 0 or len(written.normalize().as_tuple().digits) < _SIGNIFICANT:
+        if not isinstance(exponent, int) or exponent >= 0:  # a whole number, or no finite one
+            return False
+        if len(written.normalize().as_tuple().digits) < _SIGNIFICANT:
             return False
         place = Decimal(1).scaleb(exponent)
         roundings = (ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_DOWN)
@@ -70,7 +74,7 @@ def is_rounding(written: Decimal, value: Decimal) -> bool:
 
 
 def read_based(text: str) -> tuple[str, str | None] | None:
-    """Digits, and the base that is written below them, if one is; None for other text.
+    """Digits, and the base that is written below them or None; None if the text is no number.
 
     Example:
         >>> read_based("2516_{8}"), read_based("2516"), read_based("x+1")

@@ -1,6 +1,6 @@
-r"""Typographic characters, type sizes, weights and colours: what LaTeX writes otherwise, or not."""
+r"""Replaces typographic characters by LaTeX, and removes type sizes, weights and colours."""
 
-# ruff: noqa: RUF001, RUF002 - characters that look like others are what this file is about.
+# ruff: noqa: RUF001, RUF002 - this file is about characters that look like others.
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ _CHARACTERS = _GREEK | {
     "∜": r"\sqrt[4] ",
 }
 _MINUS = "−"
-# Of what is raised, these are signs of their own.
+# These characters look raised, but they are signs of their own and no powers.
 _FIRST = str.maketrans({"º": "°", "™": "", "℠": ""})
 _TRANSLATED = str.maketrans(_CHARACTERS)
-# What a root without braces is drawn over: a group, a number or a letter.
+# A root without braces covers the group, number or letter that follows it.
 _ROOT = re.compile(r"([√∛∜])\s*(?:\(([^(){}√∛∜]{1,200})\)|([0-9]+(?:\.[0-9]+)?|[A-Za-z]))")
-# Commands about type: alone, or with braces around what they apply to. Those braces stay.
+# Commands that change the type. Braces around the text that they apply to are kept.
 _STYLE = re.compile(
     r"\\(?:(?:text)?color\s{0,9}(?:\[[^\[\]{}]{0,20}\])?\s{0,9}\{[^{}]{0,40}\}"
     r"|(?:boldsymbol|bm|pmb|mathbf|mathit|mathsf|mathtt|mathnormal|textcolor"
@@ -98,8 +98,9 @@ _MARKS = (
 
 
 def characters(text: str) -> str:
-    r"""The text with LaTeX in place of typographic characters: full-width ones, signs, Greek
-    letters, roots, fractions, powers and indices.
+    r"""The text with typographic characters replaced by LaTeX.
+
+    These are full-width characters, signs, Greek letters, roots, fractions, powers and indices.
 
     Example:
         >>> characters("（−½，√2）"), characters("x₁²≤∞")
@@ -113,7 +114,7 @@ def characters(text: str) -> str:
         for kind, run in groupby(text, _shift)
     )
     text = _ROOT.sub(lambda m: rf"{_CHARACTERS[m[1]].strip()}{{{m[2] or m[3]}}}", text)
-    # The rest has one meaning in any form: full-width, bold, italic.
+    # The other characters mean the same in any form, such as full-width, bold or italic.
     return unicodedata.normalize("NFKC", text.translate(_TRANSLATED))
 
 
@@ -123,7 +124,7 @@ def _fraction(character: str) -> str:
 
 
 def _shift(character: str) -> str:
-    """Whether it stands raised or lowered, by the Unicode database; else nothing."""
+    """`^` for a raised character, `_` for a lowered one, by the Unicode database; else empty."""
     kind = unicodedata.decomposition(character).partition(" ")[0]
     return {"<super>": "^", "<sub>": "_"}.get(kind, "")
 
@@ -133,8 +134,9 @@ def _shifted(kind: str, run: str) -> str:
 
 
 def plain(text: str) -> str:
-    r"""The text without type sizes, weights and colours, and without marks around all of it: bold
-    print of Markdown, dollar signs, a group's braces.
+    r"""The text without type sizes, weights and colours, and without marks around the whole text.
+
+    Such marks are Markdown's bold print, dollar signs, and the braces of a group.
 
     Example:
         >>> plain(r"{\color{red}\boldsymbol{5}}"), plain("**73**"), plain(r"{1}+{2}")
@@ -150,7 +152,7 @@ def plain(text: str) -> str:
 
 
 def _unmarked(text: str) -> str | None:
-    """What stands between two marks; None if there are none around all of it."""
+    """The text between the marks around it; None if there are no marks around the whole text."""
     for left, right in _MARKS:
         inner = text[len(left) : -len(right)]
         around = text.startswith(left) and text.endswith(right) and len(text) > 2 * len(left)

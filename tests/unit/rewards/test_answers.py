@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -76,6 +77,11 @@ def test_answers_of_a_kind(math, kind):
             for gold, given in pairs
         ]
         assert [pair for pair, said in zip(pairs, judged, strict=True) if said != correct] == []
+
+
+def test_earlier_divisions_change_no_verdict(math):
+    _ = Decimal(1) / 3  # sets a flag in the decimal context of this thread
+    assert math.score(Response(r"\boxed{0.333333}"), Problem([], r"\frac{1}{3}")).correct
 
 
 @pytest.mark.parametrize(
