@@ -148,9 +148,8 @@ def initial_adapter(name: str, shape: torch.Size) -> Tensor:
         return torch.zeros(shape)
     generator = torch.Generator().manual_seed(seed_for(torch.initial_seed(), "adapter", name))
     bound = shape[1] ** -0.5
-    uniform = torch.empty(
-        shape, dtype=torch.float32
-    )  # so the numbers are the same in any precision
+    # In fp32, so that the numbers are the same in any precision.
+    uniform = torch.empty(shape, dtype=torch.float32)
     return uniform.uniform_(-bound, bound, generator=generator)
 
 
