@@ -38,7 +38,8 @@ def complete(kind: Any, value: Any) -> Any:
         return complete_inside(settings(possible[0]), value)
     if not inspect.isclass(cls := find_class(kind, str(value.get("class_path", "")))):
         return value
-    given = complete_inside(settings(cls), value.get("init_args") or {})
+    parser = settings(cls)  # type: ignore[arg-type]  # mypy does not know that classes are hashable
+    given = complete_inside(parser, value.get("init_args") or {})
     whole = {"class_path": f"{cls.__module__}.{cls.__qualname__}"}
     return value | whole | {"init_args": _merged(defaults(cls), given)}
 

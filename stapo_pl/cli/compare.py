@@ -111,7 +111,7 @@ def main(words: list[str]) -> None:
         words += [f"run.name={name}", f"run.logs={args.logs}", *args.words]
         todo.append((name, words, resolved(words)))
     with ThreadPoolExecutor(args.jobs) as pool:
-        results = list(pool.map(lambda run: train(*run, args), todo))
+        results = list(pool.map(lambda run: train(run[0], run[1], run[2], args), todo))
     print(f"| objective | sampler | seed | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 3) + "|")
     for run, result in zip(runs, results, strict=True):

@@ -81,13 +81,13 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
         measurements = [
             Measurement(
                 name,
-                _decoding(*pair, settings.data.max_new_tokens),
+                _decoding(temperature, top_p, settings.data.max_new_tokens),
                 benchmark.samples,
                 benchmark.task.reward,
                 specs[name]["task"],
             )
             for name, benchmark in settings.benchmarks.items()
-            for pair in settings.decodings
+            for temperature, top_p in settings.decodings
         ]
     if settings.reward is not None:
         for measured in measurements:

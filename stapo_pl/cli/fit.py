@@ -17,7 +17,6 @@ import transformers
 import yaml
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,6 +34,7 @@ from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.checkpoint_io import step_reached
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.private import is_first_process
 from stapo_pl.training.runs import (
     Run,
     find_start,
@@ -57,6 +57,8 @@ KINDS = {"seed_everything": int}
 
 class StapoCLI(LightningCLI):
     """Builds module, data and trainer from configs/fit.yaml and the command line."""
+
+    trainer: RolloutTrainer
 
     def __init__(self, args: list[str], config_dir: Path) -> None:
         self.config_dir = config_dir
@@ -102,7 +104,9 @@ class StapoCLI(LightningCLI):
             action.help = action.help or _WORDS.get(action.dest)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: list[str]) -> None:
+    def parse_arguments(  # type: ignore[override]  # the command always passes words
+        self, parser: LightningArgumentParser, args: list[str]
+    ) -> None:
         # Lightning's own warns whenever sys.argv and args are both there.
         words = Words(parser, FIT, self.config_dir, KINDS)
         self.config, self.given = parser.parse_args(words.check(args)), words.given
@@ -145,7 +149,7 @@ class StapoCLI(LightningCLI):
             if self.config.ckpt_path == "last":
                 check_same_run(run, changes)
             changed = describe_changes(changes)
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             print(f"goes on     from step {step}, {self.ckpt_path}; {changed}")
         return step
 
@@ -166,7 +170,7 @@ class StapoCLI(LightningCLI):
 
         A file of curves from a start that failed would hide those of the steps that it was to make.
         """
-        if rank_zero_only.rank != 0 or self.folder is None:
+        if not is_first_process() or self.folder is None:
             return
         if self.new_folder is not None:
             remove_run_folder(self.new_folder)
@@ -206,7 +210,7 @@ class StapoCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         try:
-            trainer = super().instantiate_trainer(
+            trainer: Any = super().instantiate_trainer(
                 default_root_dir=self.folder, run=self.config_init.run, **kwargs
             )
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
@@ -241,7 +245,8 @@ def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if (launcher := trainer.strategy.launcher) is not None:
+        launcher: Any = trainer.strategy.launcher
+        if launcher is not None:
             launcher.kill(signal.SIGKILL)
             launcher.procs.clear()  # or Lightning would kill this process before it says why
         raise

@@ -29,7 +29,7 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
     """Nested settings by dotted keys, those of a class beside its name."""
     if not isinstance(value, dict) or not value:
         return {key: value}
-    found = {}
+    found: dict[str, Any] = {}
     for name, inner in value.items():
         in_class = name == "init_args" or (name == "class_path" and key)
         found |= flat(inner, key if in_class else f"{key}.{name}".lstrip("."))

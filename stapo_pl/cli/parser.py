@@ -29,4 +29,4 @@ class HelpfulParser(LightningArgumentParser):
 def refusal(error: ValueError) -> str | None:
     """What a class that may also be left out said of its settings, as jsonargparse passes it on."""
     found = _REFUSAL.match(" ".join(str(error).split()))
-    return found and found[1]
+    return found[1] if found else None

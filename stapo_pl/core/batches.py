@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,8 @@ class Tokens:
     def to(self, device: torch.device) -> Tokens:
         """The same columns on a device."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Tokens(**{k: None if v is None else v.to(device) for k, v in columns.items()})
+        moved: Any = {k: None if v is None else v.to(device) for k, v in columns.items()}
+        return Tokens(**moved)
 
     def split(self, sizes: Sequence[int]) -> list[Tokens]:
         """Cuts into consecutive runs of the given sizes."""
@@ -86,7 +88,8 @@ class Tokens:
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Tokens)}
-        return Tokens(**{k: None if v[0] is None else torch.cat(v) for k, v in columns.items()})
+        joined: Any = {k: None if v[0] is None else torch.cat(v) for k, v in columns.items()}
+        return Tokens(**joined)
 
 
 class MicroBatch:

@@ -21,7 +21,7 @@ class Means:
         """Adds values, one a token or prompt, or a share of the loss; all ranks add the same."""
         for name, value in values.items():
             if name not in self.metrics:
-                kind = MaxMetric if name.endswith("_max") else MeanMetric
+                kind: type[Metric] = MaxMetric if name.endswith("_max") else MeanMetric
                 kind = SumMetric if name == "loss" else kind
                 self.metrics[name] = kind(nan_strategy="disable").to(value.device)
             metric, value = self.metrics[name], value.detach().float()

@@ -64,6 +64,7 @@ def token_weights(
     counts = sequence_sums(torch.ones_like(mask_T) if norm else counted_T, sequence_T)
     sequences = world.sum((counts > 0).sum()).clamp(min=1)
     if norm:
+        assert max_new_tokens is not None, "this aggregation divides by it"
         return mask / (sequences * max_new_tokens)
     if aggregation == "seq-mean-token-sum":
         return mask / sequences

@@ -52,7 +52,7 @@ def majority_at_k(scores: Sequence[Score]) -> float:
         0 or 1, or between them at a tie.
     """
     votes = Counter(
-        True if score.correct else "".join(score.extracted.split())
+        True if score.correct else "".join((score.extracted or "").split())
         for score in scores
         if score.correct or score.extracted is not None
     )

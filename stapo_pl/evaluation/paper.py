@@ -68,7 +68,7 @@ def reported(
     size: str | None, temperature: float, top_p: float, benchmark: str
 ) -> dict[str, float]:
     """Accuracy of each method, as a fraction; nothing where the paper says nothing."""
-    rows = _ACCURACY.get((size, (temperature, top_p)))
+    rows = None if size is None else _ACCURACY.get((size, (temperature, top_p)))
     if rows is None or benchmark not in PAPER_BENCHMARKS:
         return {}
     column = PAPER_BENCHMARKS.index(benchmark)

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,9 +101,9 @@ class Evaluation:
         for name, task in tasks.items():
             found = task.validation_problems()
             prompts[name], counts = make_prompts(found, model.tokenizer, rules, name)
-            ids = (prompt.token_ids for prompt in prompts[name])
+            rendered = (prompt.token_ids for prompt in prompts[name])
             vocabulary = model.config.get_text_config().vocab_size
-            check_embedded(ids, model.tokenizer, vocabulary, name)
+            check_embedded(rendered, model.tokenizer, vocabulary, name)
             if self.world.rank == 0:
                 print(f"{name:<15} {counts.describe(rules)}")
         work: list[tuple[SampleSet, list[Place]]] = []
@@ -112,7 +113,7 @@ class Evaluation:
             samples = SampleSet(
                 measured.title,
                 self._folder(measured),
-                lambda place, ids=ids: ids[place[0]],
+                partial(_prompt_ids, ids),
                 {"prompts (their checksum)": zlib.crc32(repr(ids).encode())},
                 measured.decoding,
                 model,
@@ -236,11 +237,13 @@ class Evaluation:
                 ]
                 result["accepted_by_verifier"] = len(accepted)
             responses = read_completions(self._folder(measured), places)
-            groups = (
-                [column[i : i + k] for i in range(0, len(places), k)]
-                for column in (responses, scores)
+            starts = range(0, len(places), k)
+            result = (
+                benchmark_figures(
+                    [responses[i : i + k] for i in starts], [scores[i : i + k] for i in starts]
+                )
+                | result
             )
-            result = benchmark_figures(*groups) | result
             row = with_paper(result, size, measured.benchmark, measured.decoding)
             results[measured.benchmark, measured.decoding.name] = row
         rows = in_order(results.values())
@@ -286,3 +289,8 @@ class Evaluation:
 
     def _verdicts(self, measured: Measurement) -> Path:
         return self._verifier(measured) / f"verdicts{self.label}.jsonl"
+
+
+def _prompt_ids(ids: Sequence[list[int]], place: Place) -> list[int]:
+    """The prompt of a sample, by the number of its problem."""
+    return ids[place[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ class SampleSet:
             mean = f"{tokens / done:.0f} tokens each" if tokens else ""
             progress(min(done * world.size, len(missing)), mean)
 
+        def show_from(start: int, done: int, total: int) -> None:
+            show(start + done)
+
         # Ranks that hold one engine together must make the same calls.
         for start in range(0, -(-len(missing) // world.size), chunk):
             places = mine[start : start + chunk]
@@ -88,7 +92,7 @@ class SampleSet:
                 self.decoding,
                 self.model.generate,
                 self.model.tokenizer,
-                lambda done, total, start=start: show(start + done),
+                partial(show_from, start),
             )
             journal.append(
                 {place: vars(response) for place, response in zip(places, responses, strict=True)}

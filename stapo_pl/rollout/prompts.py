@@ -66,7 +66,7 @@ class PromptCounts:
         ]
         parts = [f"{self.prompts} prompts" + f" of {self.rows} rows" * (self.rows > self.prompts)]
         if any(dropped):
-            parts.append(f"dropped: {', '.join(filter(None, dropped))}")
+            parts.append(f"dropped: {', '.join(part for part in dropped if isinstance(part, str))}")
         if duplicates and not is_dropped:
             parts.append(f"kept: {duplicates}")
         if self.solutions:

@@ -292,7 +292,7 @@ class RolloutDataModule(L.LightningDataModule):
     ) -> list[list[Trajectory]]:
         """Groups whose rewards are as the task gives them."""
         phase = "validation"
-        seed_key = (self.seed, phase, *key)
+        seed_key: tuple[int | str, ...] = (self.seed, phase, *key)
         return self.collector.collect(
             prompts, group_size, decoding, task.reward, RolloutRules(), phase, seed_key
         )

@@ -138,7 +138,8 @@ class PolicyModule(L.LightningModule):
 
     def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
         """Sharded, where the strategy shards."""
-        load = load_policy if self.device_mesh is None else self.trainer.strategy.load
+        strategy: Any = self.trainer.strategy
+        load = load_policy if self.device_mesh is None else strategy.load
         return load(path, key, prepare)
 
     @property
@@ -218,7 +219,8 @@ class PolicyModule(L.LightningModule):
         metrics = self.curves.of_rollout() | self.gap.curves
         self.log_dict(metrics, sync_dist=True)
         self.events.tell(RolloutDone(metrics, self.skipped_steps - self._skipped_before))
-        self.trainer.finish_rollout()
+        trainer: Any = self.trainer
+        trainer.finish_rollout()
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""

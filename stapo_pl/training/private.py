@@ -13,9 +13,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import rank_zero_only
 
 from stapo_pl.core.world import World
 from stapo_pl.training.signals import terminate
+
+
+def is_first_process() -> bool:
+    """Whether this process is the run's first, also before there are ranks."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it at import
 
 
 def is_inside_mini_batch(trainer: L.Trainer) -> bool:

@@ -11,9 +11,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.training.private import is_first_process
 
 # The file of a run folder that says which job of a scheduler it belongs to.
 _JOB = ".job"
@@ -88,7 +87,7 @@ def next_run_folder(root: Path) -> Path:
 
     The first process makes it; the others write nothing that the first one does not tell them.
     """
-    is_first = rank_zero_only.rank == 0 and not any(
+    is_first = is_first_process() and not any(
         int(os.environ.get(name, 0)) for name in ("NODE_RANK", "GROUP_RANK")
     )
     while True:
@@ -176,7 +175,7 @@ def checkpoint_of_restarted_job(logs: Path) -> Path | None:
 
 def take_over(folder: Path) -> None:
     """Notes that the run in this folder is from now on this job's."""
-    if (job := _job()) and rank_zero_only.rank == 0:
+    if (job := _job()) and is_first_process():
         (folder / _JOB).write_text(job)
 
 

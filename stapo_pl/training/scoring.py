@@ -19,7 +19,9 @@ OldLogprobs = Literal["recompute", "sampler"]
 class Passes(Protocol):
     """The forward passes of the policies; the module makes them."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device: ...
+
     dropout: bool
     """Whether passes with gradient drop activations."""
 

@@ -61,6 +61,8 @@ class RolloutTrainer(L.Trainer):
         plugins: of the user's; checkpoints are written whole in any case.
     """
 
+    callbacks: list[Callback]
+
     def __init__(
         self,
         *,
@@ -108,14 +110,14 @@ class RolloutTrainer(L.Trainer):
         left_out = [*without]
         left_out += ["RunProgress"] * (enable_progress_bar is False)
         left_out += ["RolloutCheckpoint"] * (enable_checkpointing is False)
-        callbacks = defaults.callbacks(callbacks, self.run, left_out)
+        chosen = defaults.callbacks(callbacks, self.run, left_out)
         super().__init__(
             accelerator=accelerator,
             strategy=strategy,
             devices=devices,
             precision=name,
             logger=defaults.logger(logger),
-            callbacks=callbacks,
+            callbacks=chosen,
             max_epochs=max_epochs,
             accumulate_grad_batches=accumulate_grad_batches,
             check_val_every_n_epoch=check_val_every_n_epoch,
@@ -125,8 +127,8 @@ class RolloutTrainer(L.Trainer):
             use_distributed_sampler=use_distributed_sampler,
             inference_mode=inference_mode,
             # Where this project's are left out, Lightning's own are not to come in their place.
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
-            enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in chosen),
+            enable_progress_bar=any(isinstance(c, ProgressBar) for c in chosen),
             enable_model_summary=enable_model_summary,
             plugins=defaults.plugins(plugins),
             **kwargs,
@@ -134,9 +136,11 @@ class RolloutTrainer(L.Trainer):
         self._signals = take_signals(self)
         self._remove_now = self.strategy.remove_checkpoint
         # Whoever saves also removes what came before, which must stay until the new one is there.
-        self.strategy.remove_checkpoint = self._remove_checkpoint
+        self.strategy.remove_checkpoint = self._remove_checkpoint  # type: ignore[method-assign]
 
-    def fit(self, model: PolicyModule, datamodule: RolloutDataModule, ckpt_path=None) -> None:
+    def fit(  # type: ignore[override]  # both parts are needed, and loaders are not taken
+        self, model: PolicyModule, datamodule: RolloutDataModule, ckpt_path=None
+    ) -> None:
         """Trains the policy on rollouts of the data.
 
         Args:
@@ -155,7 +159,8 @@ class RolloutTrainer(L.Trainer):
             folder, _ = settle_folder(root, ckpt_path)
             self.log_into(folder, None if ckpt_path is None else step_reached(ckpt_path))
         for callback in self.checkpoint_callbacks:
-            if callback.dirpath is None:  # else Lightning would ask the first logger for a folder
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                # Otherwise Lightning would ask the first logger for a folder.
                 callback.dirpath = str(self.folder.absolute() / "checkpoints")
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
 
@@ -171,12 +176,12 @@ class RolloutTrainer(L.Trainer):
     @property
     def log_dir(self) -> str | None:
         """The run's folder, whatever its loggers are. Collective over all ranks."""
-        return self.strategy.broadcast(self.folder and str(self.folder))
+        return self.strategy.broadcast(str(self.folder) if self.folder else None)
 
     @property
     def inside_rollout(self) -> bool:
         """Whether a rollout has begun and is not trained on to its end."""
-        progress = self.fit_loop.epoch_progress.current
+        progress: Any = self.fit_loop.epoch_progress.current
         return progress.ready > progress.processed
 
     @property

@@ -5,7 +5,7 @@ Module, data module and callbacks know of each other what is handed over here, a
 
 from __future__ import annotations
 
-import lightning as L
+from typing import TYPE_CHECKING
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives import Correction
@@ -15,8 +15,11 @@ from stapo_pl.training.events import Events
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.parts import Parts, RunCallback
 
+if TYPE_CHECKING:
+    from stapo_pl.training.trainer import RolloutTrainer
 
-def connect(trainer: L.Trainer, module: PolicyModule, data: RolloutDataModule) -> None:
+
+def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModule) -> None:
     """Makes one run of the three.
 
     Raises:

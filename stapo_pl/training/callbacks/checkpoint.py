@@ -27,7 +27,8 @@ class RolloutCheckpoint(ModelCheckpoint):
             every_n_epochs=every_n_rollouts,
             save_on_train_epoch_end=True,
             save_top_k=keep,
-            **({"monitor": "step", "mode": "max"} if keep > 1 else {}),
+            monitor="step" if keep > 1 else None,
+            mode="max" if keep > 1 else "min",
         )
         self.every_n_rollouts = every_n_rollouts
 

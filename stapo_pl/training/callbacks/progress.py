@@ -29,7 +29,8 @@ class RunProgress(RunCallback, ProgressBar):
     def connect(self, parts: Parts) -> None:
         self._steps_per_rollout = parts.data.sizes.steps_per_rollout
         parts.events.listen(Phase, self._show_phase)
-        for kind in (RolloutCollected, StepDone, RolloutDone):
+        kinds: tuple[type[Any], ...] = (RolloutCollected, StepDone, RolloutDone)
+        for kind in kinds:
             parts.events.listen(kind, lambda event: self._metrics.update(event.metrics))
 
     def disable(self) -> None:

@@ -50,7 +50,7 @@ class SamplerCallback(RunCallback):
             if trainer.is_global_zero:
                 print(f"sampler     {choice}")
         self.engine.build(
-            pl_module.model_config,
+            self._module.model_config,
             data.end_tokens.ids,
             device,
             data.max_prompt_tokens + data.decoding.max_new_tokens,

@@ -63,7 +63,7 @@ class RunSummary(RunCallback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         is_due = self._validated_at != trainer.global_step and trainer.enable_validation
-        if is_due and not trainer.requeue_is_due:
+        if is_due and not trainer.requeue_is_due:  # type: ignore[attr-defined]  # RolloutTrainer
             validate_after_training(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -71,7 +71,7 @@ class RunSummary(RunCallback):
             rollouts = trainer.global_step // self._data.sizes.steps_per_rollout
             self._print(trainer, f"the run is complete: it has had {rollouts} rollouts")
         lines = self._table.lines()
-        skipped = pl_module.skipped_steps
+        skipped: Any = pl_module.skipped_steps
         idle = f" and {skipped} skipped (no token taught)" if skipped else ""
         taken = trainer.global_step - skipped
         lines.append(f"{taken} optimizer steps{idle} in {self._seconds():.0f} s")
