@@ -138,9 +138,9 @@ class PolicyModule(L.LightningModule):
 
     def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
         """Sharded, where the strategy shards."""
-        strategy: Any = self.trainer.strategy
-        load = load_policy if self.device_mesh is None else strategy.load
-        return load(path, key, prepare)
+        if self.device_mesh is None:
+            return load_policy(path, key, prepare)
+        return self.trainer.strategy.load(path, key, prepare)  # type: ignore[attr-defined]
 
     @property
     def reference_is_base(self) -> bool:
@@ -202,9 +202,8 @@ class PolicyModule(L.LightningModule):
         assert age == batch.mini_batch.step, (
             f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch.step}"
         )
-        loss = self.learner.loss(batch)
         # Lightning will divide by both; the weights are already those of the whole mini-batch.
-        return loss * self.trainer.accumulate_grad_batches * World().size
+        return self.learner.loss(batch) * self.trainer.accumulate_grad_batches * World().size
 
     def on_train_batch_end(self, outputs, batch: MicroBatch, batch_idx: int) -> None:
         """Frees the gradients of a step that is done, so that nobody else has to guess when."""
@@ -219,8 +218,7 @@ class PolicyModule(L.LightningModule):
         metrics = self.curves.of_rollout() | self.gap.curves
         self.log_dict(metrics, sync_dist=True)
         self.events.tell(RolloutDone(metrics, self.skipped_steps - self._skipped_before))
-        trainer: Any = self.trainer
-        trainer.finish_rollout()
+        self.trainer.finish_rollout()  # type: ignore[attr-defined]
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
