@@ -1,8 +1,9 @@
-"""The carriers of training: response tokens, and the batches that a rollout is cut into.
+"""The objects of training: response tokens, and the batches that a rollout is cut into.
 
-A rollout is cut into mini-batches, one for each optimizer step, and a mini-batch is cut into
-micro-batches, one for each forward and backward pass. Links lead from a micro-batch up to its
-rollout: `micro.mini_batch.rollout`. Shape suffixes are explained in `types.py`.
+A rollout is cut into mini-batches. A mini-batch is the data of one optimizer step. A mini-batch is
+cut into micro-batches, and a micro-batch is the data of one forward and backward pass. A
+micro-batch knows its mini-batch, and a mini-batch knows its rollout: `micro.mini_batch.rollout`.
+The shape suffixes of names, such as `_T`, are explained in `types.py`.
 """
 
 from __future__ import annotations
@@ -19,21 +20,25 @@ from stapo_pl.core.types import Rollout, Trajectory
 
 @dataclass
 class TokenStatistics:
-    """What a forward pass says of each response token, by softmax(logits / rollout temperature)."""
+    """What a forward pass of a policy says about each response token.
+
+    The policy's distribution of the next token is softmax(logits / temperature of the rollout).
+    """
 
     logprobs_T: Tensor
-    """Log-probability of the token."""
+    """The log-probability of the token under this distribution."""
     entropy_T: Tensor
-    """Entropy of the distribution that it was drawn from, in nats."""
+    """The entropy of this distribution, in nats."""
     collision_T: Tensor
-    """Collision probability: the sum of squared probabilities of that distribution."""
+    """The collision probability of this distribution: the sum of its squared probabilities."""
 
     def detach(self) -> TokenStatistics:
-        """The same values without gradient."""
+        """Returns the same values without gradient."""
         return TokenStatistics(*(getattr(self, f.name).detach() for f in fields(self)))
 
     @staticmethod
     def cat(parts: Sequence[TokenStatistics]) -> TokenStatistics:
+        """Joins the statistics of several passes, in order."""
         return TokenStatistics(
             *(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(TokenStatistics))
         )
@@ -41,43 +46,64 @@ class TokenStatistics:
 
 @dataclass
 class Tokens:
-    """What an objective knows of each response token besides the current policy's statistics."""
+    """The response tokens of some sequences, as a table: one row a token, one column a field.
+
+    An objective computes the loss from these columns and from the statistics of the policy that is
+    being updated. A column is None until it has been filled in, or if nothing needs it.
+
+    Example: sequence 0 has two response tokens, and sequence 1 has one.
+
+        >>> tokens = Tokens(
+        ...     token_ids_T=torch.tensor([7, 8, 9]),
+        ...     sequence_T=torch.tensor([0, 0, 1]),
+        ...     advantages_T=torch.tensor([1.0, 1.0, -1.0]),
+        ...     sampler_logprobs_T=torch.tensor([-0.5, -0.1, -2.0]),
+        ... )
+        >>> first, second = tokens.split([2, 1])
+        >>> len(first), second.advantages_T.tolist()
+        (2, [-1.0])
+        >>> Tokens.cat([first, second]).token_ids_T.tolist()
+        [7, 8, 9]
+    """
 
     token_ids_T: Tensor
+    """The tokens that the policy wrote, as numbers of the vocabulary."""
     sequence_T: Tensor
-    """Number of the sequence in its mini-batch (on this rank); micro-batches hold whole ones."""
+    """The number of the token's sequence in its mini-batch on this rank. A sequence is never split
+    between micro-batches."""
     advantages_T: Tensor
-    """Advantage of the token: its sequence's, unless the objective makes one for each token."""
+    """The advantage of the token. It is the advantage of the whole response, unless the objective
+    makes one for each token."""
     sampler_logprobs_T: Tensor
-    """Log-probabilities as the sampler reported them."""
+    """The log-probability of the token as the sampler reported it."""
     rewards_T: Tensor | None = None
     """The shaped reward of the token's sequence."""
     group_T: Tensor | None = None
-    """Number of the token's group among the groups of all ranks."""
+    """The number of the token's group among the groups of all ranks."""
     old_logprobs_T: Tensor | None = None
-    """Log-probabilities under the policy that made the rollout: from the trainer's scoring pass, or
-    the sampler's own."""
+    """The log-probability under the policy that made the rollout. It comes from the trainer's
+    scoring pass, or from the sampler if there is no such pass."""
     reference_logprobs_T: Tensor | None = None
-    """Log-probabilities under the reference policy, where something needs them."""
+    """The log-probability under the reference policy."""
     weights_T: Tensor | None = None
-    """Weight of the token's surrogate loss in the mini-batch; 0 where the token is silenced."""
+    """The weight of the token's surrogate loss in the mini-batch. It is 0 for a silenced token."""
     correction_T: Tensor | None = None
-    """What the surrogate loss is multiplied by besides, for the sampler's being slightly another
-    policy; without a correction, None."""
+    """A second factor of the surrogate loss. It corrects for the difference between the
+    probabilities of the sampler and those of the trainer."""
     regularizer_weights_T: Tensor | None = None
-    """Weight of the token's KL and entropy terms: as if no token had been silenced."""
+    """The weight of the token's KL and entropy terms. Silenced tokens have such a weight too."""
 
     def __len__(self) -> int:
         return len(self.token_ids_T)
 
     def to(self, device: torch.device) -> Tokens:
-        """The same columns on a device."""
+        """Returns the same columns on a device."""
         columns = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: Any = {k: None if v is None else v.to(device) for k, v in columns.items()}
         return Tokens(**moved)
 
     def split(self, sizes: Sequence[int]) -> list[Tokens]:
-        """Cuts into consecutive runs of the given sizes."""
+        """Cuts the rows into consecutive pieces of the given sizes."""
         columns = {
             f.name: value.split(list(sizes))
             for f in fields(self)
@@ -87,24 +113,27 @@ class Tokens:
 
     @staticmethod
     def cat(parts: Sequence[Tokens]) -> Tokens:
+        """Joins tables, in order. A column must be filled in in all of them or in none."""
         columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Tokens)}
         joined: Any = {k: None if v[0] is None else torch.cat(v) for k, v in columns.items()}
         return Tokens(**joined)
 
 
 class MicroBatch:
-    """One forward and backward pass: whole sequences, and the response tokens in them.
+    """The data of one forward and backward pass: whole sequences, and their response tokens.
 
-    It is no dataclass and has no method `to`: Lightning walks into what has, and would copy the
-    whole rollout that a micro-batch leads to.
+    This is not a dataclass, and it has no method `to`, on purpose. Lightning moves dataclasses and
+    objects with `to` to the device, and it would copy the whole rollout with them.
 
     Args:
-        input_ids_S: the tokens of all sequences.
-        lengths: tokens of each sequence.
-        predictor_T: index into [S] of the position whose output predicts the token.
+        input_ids_S: the tokens of all sequences, prompts and responses, laid end to end.
+        lengths: the number of tokens of each sequence.
+        predictor_T: for each response token, the index into [S] of the position whose output
+            predicts it.
         tokens: the response tokens.
-        temperature: of the rollout; all statistics are taken at it.
-        mini_batch: the mini-batch that it is a part of; None for one pass alone.
+        temperature: the temperature that the rollout was sampled at. All statistics use it.
+        mini_batch: the mini-batch that this micro-batch is a part of. None if the micro-batch is
+            used for a single pass outside of training.
     """
 
     def __init__(
@@ -121,7 +150,7 @@ class MicroBatch:
         self.temperature, self.mini_batch = temperature, mini_batch
 
     def on(self, device: torch.device) -> MicroBatch:
-        """A copy for one pass, on a device."""
+        """Returns a copy on a device. It has no link to the mini-batch."""
         return MicroBatch(
             self.input_ids_S.to(device),
             self.lengths,
@@ -133,9 +162,12 @@ class MicroBatch:
 
 @dataclass
 class MiniBatch:
-    """One optimizer step: the micro-batches whose gradients add up to it, on this rank.
+    """The data of one optimizer step on this rank.
 
-    Example: the step of a mini-batch of one response of two tokens.
+    The gradients of the micro-batches are added, and then the optimizer makes one step.
+
+    Example: a mini-batch has one response of two tokens. The rollout was sampled at step 40 of the
+    run, so the second step of the rollout is step 41 of the run.
 
         >>> one, ids = torch.ones(2), torch.tensor([7, 8])
         >>> tokens = Tokens(ids, torch.zeros(2, dtype=torch.long), one, -one)
@@ -148,20 +180,29 @@ class MiniBatch:
     """
 
     rollout: RolloutBatch = field(repr=False)
+    """The rollout that this mini-batch was cut from."""
     trajectories: list[Trajectory]
-    """In the order of the micro-batches: `tokens.sequence_T` counts them."""
+    """The trajectories, in the order of the micro-batches. `tokens.sequence_T` is an index into
+    this list."""
     micro_batches: list[MicroBatch]
+    """The parts of the mini-batch, one for each forward and backward pass."""
     number: int = 0
-    """Its place among the mini-batches of the rollout."""
+    """The place of this mini-batch among the mini-batches of the rollout, from 0."""
     behavior: TokenStatistics | None = None
-    """Statistics of the policy that made the rollout; None if nothing asked for them."""
+    """The statistics of all tokens under the policy that made the rollout. None if nothing needs
+    them."""
     step: int = 0
-    """Number of its optimizer step within the rollout."""
+    """The number of this optimizer step within the rollout, from 0. Several epochs visit the same
+    mini-batch at different steps."""
     is_empty: bool = False
-    """Whether no token of it teaches, on any rank: its step is then skipped."""
+    """Whether no token on any rank teaches. The optimizer step is then skipped."""
 
     def at_step(self, step: int) -> MiniBatch:
-        """A copy for one optimizer step, whose weights are its own; scores are shared."""
+        """Returns a copy for one optimizer step.
+
+        The copy shares the trajectories and the statistics with the original. Its micro-batches are
+        new objects, so the weights of one step do not change those of another.
+        """
         copy = replace(self, step=step)
         copy.micro_batches = [
             MicroBatch(m.input_ids_S, m.lengths, m.predictor_T, m.tokens, m.temperature, copy)
@@ -172,19 +213,22 @@ class MiniBatch:
 
 @dataclass
 class RolloutBatch:
-    """A rollout as it is trained on."""
+    """A rollout that has been cut into mini-batches for training."""
 
     rollout: Rollout
+    """The trajectories as they were collected."""
     version: int
-    """The optimizer step that it was sampled at. Its k-th step is `version + k` of the run."""
+    """The number of the optimizer step after which the rollout was sampled. Step k of the rollout
+    is step `version + k` of the run."""
     mini_batches: list[MiniBatch] = field(default_factory=list)
+    """The mini-batches of one epoch. Every epoch visits all of them."""
 
 
 @dataclass
 class ValidationBatch:
-    """What a validation found on some prompts, or on none."""
+    """The results of a validation on some prompts of one benchmark. There may be no prompt."""
 
     name: str
-    """The task that they are from."""
+    """The name of the benchmark."""
     values: dict[str, Tensor]
-    """Of each metric, its values [prompts]."""
+    """The values of each metric, [prompts], by the name of the metric."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 
 class ConfigError(ValueError):
-    """A setting is wrong. Says which, and what is accepted; raised before training starts."""
+    """A setting is wrong.
+
+    The message says which setting it is, and what is accepted. The error is raised before training
+    starts.
+    """
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on. Says at which step and why; the last checkpoint is intact."""
+    """Training cannot go on.
+
+    The message says at which step it stopped, and why. The last checkpoint is intact.
+    """
 
 
 class Terminated(TrainingError):

@@ -1,4 +1,4 @@
-"""Means over the batches and ranks of a step, a rollout or a validation."""
+"""Means of curves over the batches and ranks of an optimizer step or a validation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from torchmetrics import MaxMetric, MeanMetric, Metric, SumMetric
 
 
 class Means:
-    """Metrics of one optimizer step or validation, gathered over its batches and all ranks.
+    """Collects the metrics of one optimizer step or validation from all batches and ranks.
 
-    Names that end in `_max` are maxima, `loss` is a sum of shares, all others are means over
-    tokens, or over prompts.
+    The name decides how values are combined. A name that ends in `_max` gives the maximum, and
+    `loss` gives the sum, because every micro-batch adds a share of the loss. All other names give
+    the mean over the values, of which there is one for each token or each prompt.
     """
 
     def __init__(self) -> None:
         self.metrics: dict[str, Metric] = {}
 
     def update(self, values: dict[str, Tensor]) -> None:
-        """Adds values, one a token or prompt, or a share of the loss; all ranks add the same."""
+        """Adds the values of one batch. All ranks must add the same names in the same order."""
         for name, value in values.items():
             if name not in self.metrics:
                 kind: type[Metric] = MaxMetric if name.endswith("_max") else MeanMetric
@@ -27,12 +28,13 @@ class Means:
             metric, value = self.metrics[name], value.detach().float()
             if isinstance(metric, MaxMetric) and not value.numel():
                 value = value.new_tensor(-torch.inf)
-            # Without a value there is nothing to add, but a collective to take part in. (A weight
-            # of 0 would not do: where NaNs are not looked for, torchmetrics takes it for 1.)
+            # A rank without values still updates the metric, because `compute` is a collective
+            # call that every rank must make. (A weight of 0 would not help: when the check for
+            # NaN is off, torchmetrics treats a weight of 0 as 1.)
             metric.update(value)
 
     def compute(self) -> dict[str, Tensor]:
-        """Values, the same on all ranks; starts the next step or validation."""
+        """Returns the combined values, which are the same on all ranks, and starts afresh."""
         updated = {name: metric for name, metric in self.metrics.items() if metric.update_called}
         values = {name: metric.compute() for name, metric in updated.items()}
         self.reset()

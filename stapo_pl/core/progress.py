@@ -1,4 +1,4 @@
-"""What every progress bar of the project has in common."""
+"""The progress bar that every long task of the project uses."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-# Seconds between lines where the output is a file, not a terminal.
+# Seconds between two lines when the output is a file. A terminal redraws one line in place, but a
+# file gets a new line for every update.
 _FILE_INTERVAL = 10.0
 
 
 def progress_bar(**kwargs: Any) -> tqdm:
-    """A bar with the mean rate from its start on, which also suits a log file."""
+    """Returns a progress bar that suits a terminal and a log file.
+
+    It shows the mean rate since its start.
+    """
     return tqdm(
         dynamic_ncols=True,
         smoothing=0,

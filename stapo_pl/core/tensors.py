@@ -1,4 +1,4 @@
-"""Pure tensor mathematics on response tokens: quantiles, sums over sequences, and weights."""
+"""Mathematics on response tokens: quantiles, sums over sequences, and the weights of a loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Aggregation = Literal[
 
 
 def quantile(values_N: Tensor, q: float) -> Tensor:
-    """The q-quantile by linear interpolation; `torch.quantile` refuses more than 2^24 elements."""
+    """Returns the q-quantile by linear interpolation.
+
+    `torch.quantile` would do the same, but it refuses more than 2^24 elements.
+    """
     ordered = values_N.sort().values
     position = q * (len(ordered) - 1)
     below = int(position)
@@ -24,7 +27,7 @@ def quantile(values_N: Tensor, q: float) -> Tensor:
 
 
 def sequence_sums(values_T: Tensor, sequence_T: Tensor) -> Tensor:
-    """Sum of each sequence's values, [1 + largest sequence number], in float64."""
+    """Returns the sum of the values of each sequence, [1 + largest sequence number], in float64."""
     total = int(sequence_T.max()) + 1 if len(sequence_T) else 0
     sums = torch.zeros(total, dtype=torch.double, device=sequence_T.device)
     return sums.index_add_(0, sequence_T, values_T.double())
@@ -39,22 +42,30 @@ def token_weights(
     counted_T: Tensor | None = None,
     max_new_tokens: int | None = None,
 ) -> Tensor:
-    """Weights that turn `sum_t w_t l_t` into an aggregation over the mini-batch on all ranks.
+    """Returns the weights w_t with which `sum_t w_t l_t` is an average over the mini-batch.
+
+    The mini-batch counts on all ranks. Below, m is 1 for a token whose loss counts, c is 1 for a
+    token that the denominator counts, |y_i| is the number of counted tokens of sequence i, and N is
+    the number of sequences that have counted tokens.
 
     - token-mean: `m / sum(c)` (DAPO, 2503.14476)
-    - seq-mean-token-mean: `m / (|y_i| N)`, |y_i| and N counting c (GRPO, 2402.03300)
+    - seq-mean-token-mean: `m / (|y_i| N)` (GRPO, 2402.03300)
     - seq-mean-token-sum: `m / N`
-    - seq-mean-token-sum-norm: `m / (N L_max)`, N counting all sequences that have tokens, selected
-      or not (Dr. GRPO, 2503.20783)
+    - seq-mean-token-sum-norm: `m / (N L_max)`; here N is the number of all sequences that have
+      tokens, whether the tokens are counted or not (Dr. GRPO, 2503.20783)
 
     Args:
-        mask_T: m, the tokens whose loss counts.
-        sequence_T: the sequence of each token.
-        counted_T: c, the tokens that the denominator counts; by default those of the mask.
-        max_new_tokens: L_max.
+        mask_T: m; it is true for the tokens whose loss counts.
+        sequence_T: the number of the sequence that each token belongs to.
+        aggregation: which of the four averages is used.
+        world: the ranks that share the mini-batch.
+        counted_T: c; it is true for the tokens that the denominator counts. The default is the
+            mask.
+        max_new_tokens: L_max, the largest possible number of tokens of a response. Only
+            seq-mean-token-sum-norm needs it.
 
     Returns:
-        Weights in float64; all zero where nothing is counted.
+        Weights [T] in float64. They are all 0 if no token is counted.
     """
     counted_T = mask_T if counted_T is None else counted_T
     mask = mask_T.double()

@@ -1,18 +1,19 @@
-"""The carriers that pass between the steps of a run, and the legend of shape suffixes.
+"""The objects that one step of a run passes to the next, and the meaning of shape suffixes.
 
-A tensor's name ends in its shape:
+The name of a tensor ends in its shape:
 
-    P  prompts of a rollout            G  responses of a prompt (its group)
+    P  prompts of a rollout            G  responses to one prompt (a group)
     B  sequences (prompt + response)   S  all tokens of B sequences, laid end to end
     L  padded length of a sequence     V  vocabulary
     D  hidden size
-    T  response tokens of B sequences, laid end to end: no prompt, no padding, and no token that
-       the policy did not write
+    T  response tokens of B sequences, laid end to end. Tokens of the prompt, padding, and tokens
+       that the policy did not write are left out.
 
-Losses, selections and metrics see only T and the sequence that each token belongs to, so how
-sequences were padded, packed, ordered or cut into micro-batches cannot change them.
+Losses, selections and metrics see only T, and the number of the sequence that each token belongs
+to. They therefore cannot depend on how sequences are padded, packed, ordered or cut into
+micro-batches.
 
-The carriers of sampling and grading are here; those of training are in `batches.py`.
+This file holds the objects of sampling and grading. `batches.py` holds the objects of training.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Outcome = Literal["judged", "timeout", "error"]
 
 @dataclass
 class Problem:
-    """One row of a task.
+    """A question and its right answer: one row of a task.
 
     Example:
         >>> Problem(messages=[{"role": "user", "content": "Compute 2+2."}], answer="4").answer
@@ -35,155 +36,182 @@ class Problem:
     messages: list[dict[str, str]]
     """The conversation so far, as chat messages (`role`, `content`)."""
     answer: str
-    """The ground truth that the reward compares with."""
+    """The right answer. The reward compares the response with it."""
     data_source: str = ""
-    """Where the row comes from."""
+    """The name of the data set that the row comes from."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What else the reward may need of the row, such as a generator's own record of it."""
+    """Other columns of the row that the reward may need."""
     place: str = ""
-    """File and row, for messages about it."""
+    """The file and the row, for messages about this problem."""
     solution_dropped: bool = False
-    """Whether the row's messages ended with the assistant's, which are not asked."""
+    """Whether the row ended with a message of the assistant. Such a message is a solution, and it
+    was removed from `messages`."""
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
-        """What is asked: equal for duplicates, whatever their answers."""
+        """The question without its answer. Two problems with the same key are duplicates."""
         return tuple((message["role"], message["content"]) for message in self.messages)
 
 
 @dataclass
 class ProblemSet:
-    """The problems that were read, and an account of the rows that did not become one."""
+    """The problems that were read, and what happened to the other rows."""
 
     problems: list[Problem]
+    """The rows that could be read."""
     bad_rows: list[str] = field(default_factory=list)
-    """Place and reason of each row that is no problem."""
+    """For each row that could not be read: where it stands, and what is wrong with it."""
     filtered: int = 0
-    """Rows that the task left out on purpose."""
+    """The number of rows that the task left out on purpose."""
 
 
 @dataclass
 class Response:
-    """What the policy wrote."""
+    """A completion as text, as the reward sees it."""
 
     text: str
-    """Decoded, without special tokens."""
+    """The decoded tokens, without the end token."""
     tokens: int = 0
-    """Its length, end-of-sequence token included."""
+    """The number of tokens. The end token counts."""
     truncated: bool = False
-    """Whether the length limit ended it."""
+    """Whether the response ended because it reached the length limit."""
 
 
 @dataclass
 class Score:
-    """The verdict on one response."""
+    """The verdict of a reward on one response."""
 
     reward: float
-    """The scalar that advantages are made of; decides which groups are mixed."""
+    """The number that advantages are computed from. A group is mixed if its numbers differ."""
     correct: bool
-    """Whether the answer is right, whatever the reward: what accuracies count."""
+    """Whether the answer is right. Accuracies count this, not the reward."""
     extracted: str | None
-    """The answer that was found in the response, None if there was none."""
+    """The answer that was found in the response. None if no answer was found."""
     reason: str = ""
-    """Why, in a few words."""
+    """Why the verdict is as it is, in a few words."""
     components: dict[str, float] = field(default_factory=dict)
-    """The parts that a sum of rewards is made of, before their weights."""
+    """The parts of a reward that is a weighted sum of others, before they are weighted."""
     outcome: Outcome = "judged"
-    """Whether it was judged; or took too long, or killed the process that judged it."""
+    """`judged` is the normal case. `timeout` means that grading took too long, and `error` means
+    that grading ended its process."""
 
 
 @dataclass
 class Prompt:
-    """A problem, ready for a sampler."""
+    """A problem as tokens, ready for a sampler."""
 
     token_ids: list[int]
-    """The rendered prompt."""
+    """The tokens that the policy continues."""
     problem: Problem
-    """Where it came from; the task judges responses against it."""
+    """The problem that the prompt asks. The reward needs its answer."""
     position: int
-    """Number in the stream of all prompts of the run; every random choice is keyed by it."""
+    """The number of the prompt in the stream of all prompts of the run. Random numbers depend on
+    it."""
 
 
 @dataclass
 class Request:
-    """One response to sample."""
+    """What a sampler is asked for: one completion of one prompt."""
 
     prompt_ids: list[int]
+    """The tokens of the prompt."""
     seed: int
-    """All of the response's randomness; equal requests to equal weights give equal responses."""
+    """The seed of all random choices. The same request to the same weights gives the same
+    completion."""
 
 
 @dataclass
 class Decoding:
-    """The distribution that responses are drawn from."""
+    """The distribution that completions are drawn from, and their largest length."""
 
     max_new_tokens: int
-    """Longest response, its end token included."""
+    """The largest number of tokens of a completion. The end token counts."""
     temperature: float = 1.0
-    """Logits are divided by it; 0 is greedy."""
+    """The logits are divided by this number. 0 always takes the most likely token."""
     top_p: float = 1.0
-    """Nucleus: the most likely tokens that together have at least this probability. 1 keeps all."""
+    """Only the most likely tokens that together have at least this probability can be drawn. 1
+    keeps all tokens."""
     top_k: int = 0
-    """Only the k most likely tokens. 0 keeps all."""
+    """Only the k most likely tokens can be drawn. 0 keeps all tokens."""
 
     @property
     def name(self) -> str:
-        """Short, for folders and rows of tables: `T1-p0.9`."""
+        """A short name for folders and for rows of tables, such as `T1-p0.9`."""
         return f"T{self.temperature:g}-p{self.top_p:g}"
 
     @property
     def is_cut(self) -> bool:
-        """Whether some tokens cannot be drawn, so that it is not the policy's distribution."""
+        """Whether top-p or top-k cuts tokens off, so that the policy's distribution is changed."""
         return self.top_p < 1 or self.top_k > 0
 
 
 @dataclass
 class Completion:
-    """What a sampler gives back for a request."""
+    """The token ids that a sampler returns for a request."""
 
     token_ids: list[int]
-    """The response, with its end token if it has one."""
+    """The tokens that the policy wrote. The end token is the last of them, if there is one."""
     logprobs: list[float]
-    """Log-probabilities under the distribution drawn from (greedy: at temperature 1)."""
+    """The log-probability of each token under the distribution that it was drawn from. For
+    temperature 0 it is taken at temperature 1."""
     truncated: bool
-    """True if the length limit ended it, not an end token."""
+    """True if the length limit ended the completion, and False if an end token did."""
 
 
 @dataclass
 class Trajectory:
-    """One scored response: what a rollout consists of."""
+    """A prompt, its completion, and the score of the response.
+
+    Trajectories of the same prompt are a group, and groups make a rollout.
+
+    Example: the policy continues a prompt of two tokens by three, and its answer is right.
+
+        >>> problem = Problem([{"role": "user", "content": "Compute 2+2."}], answer="4")
+        >>> prompt = Prompt([5, 6], problem, position=0)
+        >>> completion = Completion([7, 8, 9], logprobs=[-0.5, -0.1, -2.0], truncated=False)
+        >>> score = Score(reward=1.0, correct=True, extracted="4")
+        >>> trajectory = Trajectory(prompt, completion, "So: 4", 1.0, score, [True] * 3)
+        >>> len(trajectory), trajectory.correct
+        (5, True)
+    """
 
     prompt: Prompt
+    """What the policy was asked."""
     completion: Completion
+    """What the policy wrote, as tokens."""
     text: str
-    """The response as the reward saw it: decoded, without its end token."""
+    """The text of the response, as the reward saw it."""
     reward: float
-    """The shaped reward, from which advantages are made: the score's, less a punishment."""
+    """The shaped reward: the reward of the score plus the overlong punishment, which is 0 or less.
+    Advantages are computed from it."""
     score: Score
-    """The verdict that it was shaped from."""
+    """The verdict of the reward on the response."""
     response_mask: list[bool]
-    """Of each response token, whether it teaches: the policy wrote it, and its response is not
-    filtered out."""
+    """For each token of the completion, whether it teaches. A token does not teach if the policy
+    did not write it, or if the whole response is filtered out."""
     advantage: float = 0.0
-    """Of the whole response, made from the rewards of its group."""
+    """The advantage of the whole response, which is made from the rewards of its group."""
     place: int = 0
-    """Number of its group among the groups of all ranks that the rollout trains on."""
+    """The number of the group among the groups of all ranks that the rollout trains on."""
 
     @property
     def correct(self) -> bool:
-        """Whether the answer is right, whatever the reward was shaped to."""
+        """Whether the answer is right. The shaping of the reward does not change this."""
         return self.score.correct
 
     def __len__(self) -> int:
-        """Tokens of prompt and response."""
+        """Returns the number of tokens of prompt and completion together."""
         return len(self.prompt.token_ids) + len(self.completion.token_ids)
 
 
 @dataclass
 class Rollout:
-    """The groups that this rank trains on, and what was sampled and left out on the way.
+    """The groups that this rank trains on, and all groups that it sampled to find them.
 
-    Example: two prompts were sampled, and one of the groups teaches nothing.
+    A group is the list of the trajectories of one prompt.
+
+    Example: two prompts were sampled. In one of the groups all responses are right, so that group
+    teaches nothing and only the other one is trained on. (Words stand for trajectories here.)
 
         >>> rollout = Rollout(cursor=2)
         >>> rollout.sampled += [["right", "right"], ["right", "wrong"]]
@@ -193,14 +221,15 @@ class Rollout:
     """
 
     cursor: int
-    """Position in the prompt stream after this rollout; the same on all ranks."""
+    """The position in the stream of prompts after this rollout. It is the same on all ranks."""
     groups: list[list[Trajectory]] = field(default_factory=list)
     """The groups that are trained on."""
     sampled: list[list[Trajectory]] = field(default_factory=list)
-    """Every group that was sampled, whether it is trained on or not."""
+    """All groups that were sampled, whether they are trained on or not."""
     rounds: int = 0
-    """How often prompts were sampled until there were enough groups."""
+    """The number of times that prompts were sampled until there were enough groups."""
     surplus_groups: int = 0
-    """Mixed groups beyond the number needed, on all ranks."""
+    """The number of mixed groups that were not needed, on all ranks together."""
     discarded_groups: int = 0
-    """Groups that dynamic sampling discarded because their rewards are equal, on all ranks."""
+    """The number of groups that dynamic sampling discarded because all rewards in them are equal,
+    on all ranks together."""

@@ -1,4 +1,4 @@
-"""Reductions over all data-parallel ranks. One process is a world of its own."""
+"""Sums and other collective operations over all data-parallel ranks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from stapo_pl.core.errors import ConfigError
 
 
 class World:
-    """The ranks that share a mini-batch. With several, all ranks must make every call.
+    """The ranks that share a mini-batch.
 
-    Without an initialised `torch.distributed` it is the identity.
+    If there are several ranks, all of them must make every call, or the call never returns. If
+    `torch.distributed` is not initialised, there is one rank, and every method returns its input.
     """
 
     @property
@@ -24,7 +25,7 @@ class World:
         return dist.get_rank() if dist.is_initialized() else 0
 
     def sum(self, x: Tensor) -> Tensor:
-        """Elementwise sum over ranks; `x` has the same shape on each."""
+        """Returns the elementwise sum of `x` over all ranks. `x` has the same shape on each."""
         if self.size == 1:
             return x
         x = x.clone()
@@ -37,9 +38,10 @@ class World:
             dist.barrier()
 
     def gather(self, x_N: Tensor) -> Tensor:
-        """Concatenation in rank order of one-dimensional tensors whose lengths may differ."""
+        """Concatenates one-dimensional tensors in the order of the ranks. Lengths may differ."""
         if self.size == 1:
             return x_N
+        # `all_gather` needs equal lengths, so every tensor is padded to the longest and cut again.
         lengths = [torch.zeros((), dtype=torch.long, device=x_N.device) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor(len(x_N), device=x_N.device))
         longest = int(max(lengths))
@@ -51,8 +53,12 @@ class World:
     def check_equal(self, values: dict[str, int], device: torch.device) -> None:
         """Checks numbers that must be the same on all ranks.
 
+        Args:
+            values: the numbers of this rank, by the name that the error uses for them.
+            device: the device that this rank communicates on.
+
         Raises:
-            ConfigError: one is not; on all ranks.
+            ConfigError: a number differs between ranks. All ranks raise it together.
         """
         mine_N = torch.tensor(list(values.values()), device=device)
         columns = self.gather(mine_N).view(-1, len(values)).T.tolist()

@@ -1,4 +1,12 @@
-"""One file an objective; selections, corrections and the KL penalty combine with any of them."""
+"""This room holds the objectives, which are the losses that a policy can be trained with.
+
+Open `base.py` first: it says what an objective is made of. Each objective has a file of its own.
+`grpo.py` holds the clipped loss, and `justrl.py`, `dapo.py`, `dr_grpo.py`, `entropy20.py` and
+`stapo.py` say how they differ from it. `selections.py` decides which tokens keep their loss.
+`corrections.py` corrects for the difference between sampler and trainer. `kl.py` measures the
+distance to another policy. `token_advantages.py` is the place for advantages that differ from
+token to token. A selection, a correction and a KL term combine with any objective.
+"""
 
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.corrections import Correction, IcePop, SequenceTIS, TokenTIS

@@ -1,4 +1,4 @@
-"""What an objective is: a selection, a token loss and weights."""
+"""The base class of all objectives: a loss for each token, and a weight for each loss."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from stapo_pl.rollout.rules import RolloutRules
 
 @dataclass(kw_only=True)
 class Objective(ABC):
-    """The loss `sum_t w_t l_t` of a mini-batch.
+    """The loss `sum_t w_t l_t` of a mini-batch, which is the data of one optimizer step.
 
-    Weights w are fixed once per mini-batch over all micro-batches and ranks, the token losses l are
-    summed micro-batch by micro-batch, so the gradient does not depend on how the mini-batch is cut.
-    To write your own, subclass this or any objective, override `token_loss`, and name your class on
-    the command line.
+    The weights w are computed once for the whole mini-batch, over all its micro-batches and ranks.
+    The token losses l are added up one micro-batch after another. The gradient therefore does not
+    depend on how the mini-batch is cut. To write your own objective, make a subclass of this class
+    or of another objective, override `token_loss`, and name your class on the command line.
 
     Args:
         aggregation: how token losses are averaged, see `tensors.token_weights`.
-        selection: which tokens keep their loss; None keeps all.
-        correction: what weighs token losses for the sampler's being slightly another policy; None
-            does not.
-        token_advantage: makes an advantage for each token; None gives every token that of its
-            sequence.
-        kl_coef: weight of the KL divergence to the reference policy, averaged over all response
-            tokens; 0 loads no reference.
-        kl_estimator: k2, k3 or abs, see `kl.kl_divergence`.
-        entropy_coef: weight of an entropy bonus, averaged over all response tokens.
-        rollout: what the objective asks of the rollout; it is handed to whoever makes it.
+        selection: which tokens keep their loss. None keeps all.
+        correction: how the loss of a token is weighted because the sampler's probabilities differ
+            slightly from the trainer's. None does not correct.
+        token_advantage: makes an advantage for each token. None gives every token the advantage of
+            its whole response.
+        kl_coef: the weight of the KL divergence from the reference policy, averaged over all
+            response tokens. With 0, no reference policy is loaded for it.
+        kl_estimator: how the KL divergence is estimated: k2, k3 or abs, see `kl.kl_divergence`.
+        entropy_coef: the weight of an entropy bonus, averaged over all response tokens.
+        rollout: the rules that the rollout is made by: rewards, groups and advantages.
 
     Raises:
-        ConfigError: a coefficient out of range, or the estimator k1 as a term of the loss.
+        ConfigError: a choice is unknown, a coefficient is out of range, or the estimator k1 is used
+            as a term of the loss.
     """
 
     aggregation: tensors.Aggregation = "token-mean"
@@ -79,37 +80,38 @@ class Objective(ABC):
     def token_loss(
         self, current: TokenStatistics, tokens: Tokens
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Surrogate loss of every token of a micro-batch, to be minimised, and its metrics.
+        """Returns the surrogate loss of each token of a micro-batch, and metrics.
 
         Args:
-            current: differentiable statistics under the policy that is being updated.
-            tokens: advantages, old, sampler and reference log-probabilities, and the sequence of
+            current: the statistics under the policy that is being updated. They have a gradient.
+            tokens: the advantage, the log-probabilities under other policies, and the sequence of
                 each token.
 
         Returns:
-            Losses [T], and by name values [T] of which `policy/<name>` logs the mean over a step
-            (of a name that ends in `_max`, the maximum).
+            Losses [T] to be minimised, and values [T] by name. The curve `policy/<name>` shows the
+            mean of the values over an optimizer step. If the name ends in `_max`, the curve shows
+            their maximum.
         """
 
     @property
     def needs_reference(self) -> bool:
-        """Whether a reference policy has to score the rollout."""
+        """Whether a reference policy must compute log-probabilities of the rollout."""
         asked = self.token_advantage is not None and self.token_advantage.needs_reference
         return self.kl_coef != 0 or asked
 
     @property
     def needs_behavior_statistics(self) -> bool:
-        """Whether something wants the rollout scored before its first update."""
+        """Whether something needs statistics of the policy before its first update."""
         return self.selection is not None or self.token_advantage is not None
 
     @property
     def needs_current_statistics(self) -> bool:
-        """Whether the selection wants a pass of the current policy before each update."""
+        """Whether the selection needs statistics of the policy before each optimizer step."""
         return self.selection is not None and self.selection.statistics == "current"
 
     @property
     def rare_probability(self) -> float:
-        """Probability below which `policy/rare_fraction` counts a token as rare."""
+        """The probability below which the curve `policy/rare_fraction` counts a token as rare."""
         return RARE_PROBABILITY if self.selection is None else self.selection.rare_probability
 
     def set_weights(
@@ -119,12 +121,14 @@ class Objective(ABC):
         world: World,
         max_new_tokens: int,
     ) -> None:
-        """Fills in the weights of a whole mini-batch. Collective over the ranks of `world`.
+        """Fills in the weights of all tokens of a mini-batch. All ranks must call this together.
 
         Args:
-            tokens: all tokens of the mini-batch on this rank.
-            statistics: theirs, from the source that the selection asks for; None without one.
-            max_new_tokens: longest possible response.
+            tokens: all tokens of the mini-batch on this rank. Their weights are filled in.
+            statistics: the statistics of these tokens under the policy that the selection asks for.
+                None if there is no selection.
+            world: the ranks that share the mini-batch.
+            max_new_tokens: the largest possible number of tokens of a response.
         """
         all_T = torch.ones_like(tokens.sequence_T, dtype=torch.bool)
         mask_T = all_T
@@ -138,22 +142,24 @@ class Objective(ABC):
         if self.correction is not None:
             log_ratio_T = tokens.old_logprobs_T - tokens.sampler_logprobs_T
             tokens.correction_T = self.correction.weights(log_ratio_T, tokens.sequence_T)
+        # A selection may silence what a token learns from its reward. KL and entropy terms still
+        # count all tokens, so their weights ignore the selection.
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
 
     def loss(self, current: TokenStatistics, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
-        """A micro-batch's share of the loss, and the metrics of its tokens.
+        """Returns the part of the loss that a micro-batch adds, and the metrics of its tokens.
 
-        The shares of all micro-batches and ranks add up to the loss of the mini-batch.
+        The parts of all micro-batches and ranks add up to the loss of the mini-batch.
         """
         weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
         if tokens.correction_T is not None:
             weights_T = weights_T * tokens.correction_T.to(weights_T.dtype)
         teaches_T = weights_T != 0
-        # A weight of 0 alone does not silence a token whose statistics enter the losses of others,
-        # through a sequence's ratio say, nor one whose loss is not finite. Detached, it has no
-        # gradient by any way.
+        # A weight of 0 is not enough to silence a token. Its statistics may enter the losses of
+        # other tokens, for example through the ratio of a sequence, and 0 times a loss that is not
+        # finite is not 0. A detached token has no gradient in any of these ways.
         visible = TokenStatistics(
             *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
         )
@@ -170,7 +176,7 @@ class Objective(ABC):
         return loss, self._metrics(current, tokens) | metrics
 
     def _metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
-        """What every objective is watched by; values [T]."""
+        """Returns the metrics that all objectives share; values [T] by name."""
         values = {
             "entropy": current.entropy_T,
             "silenced_fraction": tokens.weights_T == 0,

@@ -1,9 +1,10 @@
-"""Importance weights for the gap between the engine that sampled and the policy that trains.
+"""Importance weights for the gap between the sampler and the policy in the trainer.
 
-Both hold the same weights, yet their kernels and precisions differ, so a token's probability under
-the sampler, mu, is not quite the one under the policy of the rollout, pi_old. With r = pi_old / mu,
-a correction multiplies the surrogate loss of a token by a function of r. Denominators stay as they
-are, and so do the KL and entropy terms. Where the two agree, every correction is exactly 1.
+Both use the same model weights, but their kernels and precisions differ. The probability mu of a
+token under the sampler is therefore not exactly its probability pi_old in the trainer. With
+r = pi_old / mu, a correction multiplies the surrogate loss of a token by a function of r. It does
+not change the denominators of averages, nor the KL and entropy terms. Where mu and pi_old are
+equal, every correction is exactly 1.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from stapo_pl.objectives.kl import MAX_LOG_RATIO
 
 
 class Correction(ABC):
-    """A function of the ratio between the policy of the rollout and the sampler."""
+    """Computes a factor of each token's loss from the ratio between trainer and sampler."""
 
     takes_cuts: ClassVar[bool] = True
-    """Whether it also makes up for rollouts that top-p or top-k cut."""
+    """Whether the correction also works if top-p or top-k cut the sampler's distribution."""
 
     @abstractmethod
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
-        """What the surrogate loss of each token is multiplied by, [T]; no gradient flows into it.
+        """Returns the factor [T] of each token's surrogate loss. It has no gradient.
 
         Args:
             log_ratio_T: `log pi_old - log mu` of every token of a mini-batch.
-            sequence_T: the sequence of each token.
+            sequence_T: the number of the sequence that each token belongs to.
         """
 
 
@@ -41,13 +42,13 @@ def _bounded_exp(log_ratio: Tensor) -> Tensor:
 
 @dataclass(kw_only=True)
 class _Truncated(Correction):
-    """Importance weights of at most `cap` (Ionides, 2008).
+    """Importance weights that are at most `cap` (Ionides, 2008).
 
     Args:
-        cap: largest weight.
+        cap: the largest weight.
 
     Raises:
-        ConfigError: a cap below 1.
+        ConfigError: `cap` is below 1.
     """
 
     cap: float = 2.0
@@ -58,12 +59,12 @@ class _Truncated(Correction):
 
 
 class TokenTIS(_Truncated):
-    """Truncated importance sampling of tokens: `min(r_t, cap)`.
+    """Truncated importance sampling of tokens: the factor of token t is `min(r_t, cap)`.
 
     See "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025).
 
     Args:
-        cap: largest weight.
+        cap: the largest weight.
     """
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
@@ -71,15 +72,16 @@ class TokenTIS(_Truncated):
 
 
 class SequenceTIS(_Truncated):
-    """Truncated importance sampling of sequences: `min(prod_t r_t, cap)` for all their tokens.
+    """Truncated importance sampling of sequences: every token has `min(prod_t r_t, cap)`.
 
-    Unbiased but for the cap, where `TokenTIS` is not; see "When Speed Kills Stability: Demystifying
-    RL Collapse from the Training-Inference Mismatch" (2025). The product is over the tokens that
-    teach, and its variance grows with their number. Of cut rollouts it is the probability of never
-    leaving the nucleus, which is about 0.
+    The product goes over all tokens of the sequence that teach. Apart from the cap, it is unbiased,
+    and `TokenTIS` is not; see "When Speed Kills Stability: Demystifying RL Collapse from the
+    Training-Inference Mismatch" (2025). Its variance grows with the number of tokens. If top-p or
+    top-k cut the sampler's distribution, the product is the probability that no token of the
+    sequence is cut off. That is about 0 for long sequences, so such rollouts are refused.
 
     Args:
-        cap: largest weight.
+        cap: the largest weight.
     """
 
     takes_cuts = False
@@ -91,14 +93,14 @@ class SequenceTIS(_Truncated):
 
 @dataclass(kw_only=True)
 class IcePop(Correction):
-    """`r_t` where it lies in [low, high], 0 elsewhere (2510.18855).
+    """The factor of token t is r_t if it lies in [low, high], and 0 otherwise (2510.18855).
 
     Args:
-        low: smallest ratio that counts.
-        high: largest ratio that counts.
+        low: the smallest ratio that counts.
+        high: the largest ratio that counts.
 
     Raises:
-        ConfigError: bounds that do not enclose 1.
+        ConfigError: 1 does not lie between the bounds.
     """
 
     low: float = 0.5

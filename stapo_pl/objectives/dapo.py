@@ -1,4 +1,4 @@
-"""Decoupled clip and dynamic sampling policy optimization."""
+"""DAPO: decoupled clip and dynamic sampling policy optimization."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ def _rules() -> RolloutRules:
 
 @dataclass(kw_only=True)
 class DAPO(JustRL):
-    """JustRL with dynamic sampling and soft overlong punishment (2503.14476)."""
+    """JustRL with dynamic sampling and a soft overlong punishment (2503.14476).
+
+    Dynamic sampling keeps only groups whose rewards differ, and samples until there are enough. The
+    overlong punishment lowers the reward of a response that comes near the length limit.
+    """
 
     rollout: RolloutRules = field(default_factory=_rules)

@@ -1,4 +1,4 @@
-"""GRPO done right."""
+"""Dr. GRPO: GRPO done right."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ def _rules() -> RolloutRules:
 
 @dataclass(kw_only=True)
 class DrGRPO(GRPO):
-    """GRPO without the division by the group's std and by the response's length (2503.20783)."""
+    """GRPO that divides neither by the std of the group nor by the length of the response.
+
+    Both divisions bias the gradient (2503.20783). The sum over a response is divided by the largest
+    possible length instead, which is the same for all responses.
+    """
 
     aggregation: tensors.Aggregation = "seq-mean-token-sum-norm"
     rollout: RolloutRules = field(default_factory=_rules)

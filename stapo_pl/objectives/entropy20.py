@@ -1,4 +1,4 @@
-"""Learning from the forking tokens only."""
+"""Learns only from the tokens at which the policy is least certain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from stapo_pl.objectives.selections import Selection, TopEntropy
 
 @dataclass(kw_only=True)
 class Entropy20(DAPO):
-    """DAPO on the tokens of highest entropy alone (2506.01939); see `TopEntropy`."""
+    """DAPO whose loss keeps only the 20 % of tokens with the highest entropy (2506.01939).
+
+    See `TopEntropy`.
+    """
 
     selection: Selection | None = field(default_factory=TopEntropy)

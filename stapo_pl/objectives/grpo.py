@@ -1,4 +1,4 @@
-"""Group relative policy optimization."""
+"""GRPO: group relative policy optimization."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from stapo_pl.objectives.kl import clamped_log_ratio
 
 @dataclass(kw_only=True)
 class GRPO(Objective):
-    """`-mean_i mean_t min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)` (2402.03300).
+    """The loss `-mean_i mean_t min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)` (2402.03300).
+
+    A is the advantage of token t in response i. The ratio rho is the token's probability under the
+    current policy, divided by its probability under the policy that made the rollout.
 
     Args:
-        clip_low: how far the ratio may fall below 1 where that lowers a bad token's probability.
-        clip_high: how far it may rise above 1 where that raises a good token's probability.
-        dual_clip: c > 1 bounds the loss of bad tokens by `c |A|` (1912.09729); None does not.
+        clip_low: how far below 1 the ratio of a token with negative advantage may fall. Further
+            down, the token has no gradient.
+        clip_high: how far above 1 the ratio of a token with positive advantage may rise. Further
+            up, the token has no gradient.
+        dual_clip: the number c > 1 such that the loss of a token with negative advantage is at most
+            `c |A|` (1912.09729). None sets no bound.
 
     Raises:
-        ConfigError: a clip range or dual clip out of range.
+        ConfigError: a clip range or `dual_clip` is out of range.
     """
 
     clip_low: float = 0.2
@@ -46,6 +52,7 @@ class GRPO(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
         clipped_T = ratio_T.clamp(1 - self.clip_low, 1 + self.clip_high)
+        # The larger loss wins, so a token beyond the clip range keeps its loss but has no gradient.
         loss_T = torch.max(-ratio_T * tokens.advantages_T, -clipped_T * tokens.advantages_T)
         positive_T, negative_T = tokens.advantages_T > 0, tokens.advantages_T < 0
         if self.dual_clip is not None:

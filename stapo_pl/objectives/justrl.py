@@ -1,4 +1,4 @@
-"""The plain recipe that STAPO builds on."""
+"""JustRL: the plain objective that STAPO and DAPO start from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from stapo_pl.objectives.grpo import GRPO
 
 @dataclass(kw_only=True)
 class JustRL(GRPO):
-    """GRPO with clip-higher and token-level normalisation (2512.16649)."""
+    """GRPO with a wider upper clip range, averaged over tokens (2512.16649).
+
+    GRPO averages over the tokens of a response first and then over responses. Here every token of
+    the mini-batch has the same weight.
+    """
 
     clip_high: float = 0.28
     aggregation: tensors.Aggregation = "token-mean"

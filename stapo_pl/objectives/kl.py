@@ -1,4 +1,4 @@
-"""Estimators of the divergence between the policy and another one, from sampled tokens."""
+"""Estimates of the KL divergence between the policy and another one, from sampled tokens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from torch import Tensor
 
 Estimator = Literal["k1", "k2", "k3", "abs"]
 
-# exp() of a larger log-ratio overflows or drowns everything else; verl clamps here too.
+# exp() of a larger log-ratio overflows, or it hides all other tokens. verl uses the same bound.
 MAX_LOG_RATIO = 20.0
-# One far-off token would dominate a batch's k3, which grows exponentially; verl's bound.
+# k3 grows exponentially, so a single unlikely token would decide the mean of a batch. verl uses the
+# same bound.
 MAX_K3 = 10.0
 
 
 def clamped_log_ratio(logprobs_T: Tensor, other_logprobs_T: Tensor) -> Tensor:
-    """`logprobs - other`, within +-20."""
+    """Returns `logprobs - other`, limited to the range from -20 to 20."""
     return (logprobs_T - other_logprobs_T).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 def kl_divergence(logprobs_T: Tensor, other_logprobs_T: Tensor, estimator: Estimator) -> Tensor:
-    """Per-token estimate of KL(policy || other) for tokens drawn from the policy.
+    """Returns an estimate [T] of KL(policy || other) for tokens drawn from the policy.
 
-    With r = log(other / policy): k1 is `-r`, k2 is `r^2 / 2`, k3 is `exp(r) - r - 1`, at most 10
-    (http://joschu.net/blog/kl-approx.html), abs is `|r|`. k1 is to be measured only: its gradient
-    is the score function, whose mean is 0 wherever the policy and the other one are.
+    Let r = log(other / policy). Then k1 is `-r`, k2 is `r^2 / 2`, k3 is `exp(r) - r - 1` but at
+    most 10, and abs is `|r|` (http://joschu.net/blog/kl-approx.html). Use k1 only as a curve and
+    not in a loss: its gradient is the gradient of the log-probability, whose mean is 0 whatever the
+    other policy is.
     """
     if estimator == "k1":
         return logprobs_T - other_logprobs_T

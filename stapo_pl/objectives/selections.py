@@ -1,4 +1,7 @@
-"""Which response tokens may teach. Decided once per optimizer mini-batch, over all its ranks."""
+"""Selections decide which response tokens keep their loss.
+
+The decision is made once for each mini-batch, over all its ranks, before the optimizer step.
+"""
 
 from __future__ import annotations
 
@@ -16,41 +19,51 @@ from stapo_pl.core.world import World
 
 StatisticsSource = Literal["current", "behavior"]
 
-# Below this probability a token is rare, where a selection does not say otherwise (2602.15620).
+# A token with a smaller probability is rare, unless a selection sets another limit (2602.15620).
 RARE_PROBABILITY = 0.002
 
 
 class Selection(ABC):
-    """A choice among the response tokens of a mini-batch."""
+    """Chooses the response tokens of a mini-batch that keep their loss."""
 
     statistics: StatisticsSource
-    """Whose statistics `select` gets: `current` those of the policy when the mini-batch is visited,
-    `behavior` those of the scoring pass under the policy that made the rollout (cheaper, slightly
-    stale)."""
+    """The policy whose statistics `select` is given. `current` is the policy just before the
+    optimizer step, which costs another pass. `behavior` is the policy that made the rollout, which
+    is cheaper but slightly out of date."""
     denominator: Literal["selected", "all"]
     """Whether the loss is averaged over the selected tokens or over all response tokens."""
 
     @property
     def rare_probability(self) -> float:
-        """Probability below which the curves count a token as rare."""
+        """The probability below which the curves count a token as rare."""
         return RARE_PROBABILITY
 
     @abstractmethod
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
-        """Mask [T], true where a token keeps its loss. Collective over the ranks of `world`."""
+        """Returns a mask [T] that is true for the tokens that keep their loss.
+
+        All ranks must call this together.
+
+        Args:
+            tokens: all tokens of the mini-batch on this rank.
+            statistics: the statistics of these tokens under the policy that `statistics` names.
+            world: the ranks that share the mini-batch.
+        """
 
 
 def rare_tokens(tokens: Tokens, statistics: TokenStatistics, tau_p: float) -> Tensor:
-    """Mask [T] of the tokens with positive advantage and probability below `tau_p`."""
+    """Returns a mask [T] of the tokens with positive advantage and probability below `tau_p`."""
     return (tokens.advantages_T > 0) & (statistics.logprobs_T.exp() < tau_p)
 
 
 def check_statistics(source: str) -> None:
+    """Raises ConfigError if the source of statistics is unknown."""
     if source not in ("current", "behavior"):
         raise ConfigError(f"statistics must be current or behavior, got {source}")
 
 
 def check_fraction(name: str, value: float) -> None:
+    """Raises ConfigError if the value does not lie between 0 and 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} must lie between 0 and 1, got {value}")
 
@@ -59,20 +72,22 @@ def check_fraction(name: str, value: float) -> None:
 class S2T(Selection):
     """Silences spurious tokens (STAPO, 2602.15620, equations of S2T and Algorithm 1).
 
-    A token is silenced if its advantage is positive, its probability is below `tau_p` and its
-    entropy is strictly below `tau_h`, a quantile of the entropy in the mini-batch. No rare token:
-    nothing is silenced.
+    A token is silenced if three things hold: its advantage is positive, its probability is below
+    tau_p, and the entropy of the policy at the token is strictly below tau_h. The threshold tau_h
+    is a quantile of the entropy in the mini-batch. If no token is rare, nothing is silenced.
 
     Args:
-        tau_p: probability below which a token is rare.
+        tau_p: the probability below which a token is rare.
         quantile: which quantile of the entropy is tau_h.
-        scope: tokens that tau_h is taken over: `rare` (the paper's v4 and v5, quantile 0.75), the
-            rare tokens with positive advantage, or `all` (v1 to v3, quantile 0.8), all response
-            tokens.
-        statistics: see `Selection`.
+        scope: the tokens whose entropy gives tau_h. `rare` takes the rare tokens with positive
+            advantage, as in the paper's v4 and v5 with quantile 0.75. `all` takes all response
+            tokens, as in v1 to v3 with quantile 0.8.
+        statistics: `current` uses the policy just before the optimizer step, `behavior` the policy
+            that made the rollout.
 
     Raises:
-        ConfigError: a threshold outside [0, 1], or an unknown scope or source of statistics.
+        ConfigError: a threshold lies outside [0, 1], or the scope or the source of statistics is
+            unknown.
     """
 
     tau_p: float = RARE_PROBABILITY
@@ -108,11 +123,12 @@ class TopEntropy(Selection):
     The loss is still averaged over all response tokens, as in the paper.
 
     Args:
-        fraction: of the mini-batch's response tokens that keep their loss.
-        statistics: see `Selection`.
+        fraction: the share of the mini-batch's response tokens that keep their loss.
+        statistics: `current` uses the policy just before the optimizer step, `behavior` the policy
+            that made the rollout.
 
     Raises:
-        ConfigError: a fraction outside [0, 1], or an unknown source of statistics.
+        ConfigError: the fraction lies outside [0, 1], or the source of statistics is unknown.
     """
 
     fraction: float = 0.2

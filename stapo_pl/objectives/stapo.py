@@ -1,4 +1,4 @@
-"""Spurious-token-aware policy optimization."""
+"""STAPO: spurious-token-aware policy optimization."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from stapo_pl.objectives.selections import S2T, Selection
 
 @dataclass(kw_only=True)
 class STAPO(JustRL):
-    """JustRL whose selection silences spurious tokens (2602.15620); see `S2T`.
+    """JustRL with a selection that silences spurious tokens (2602.15620); see `S2T`.
 
-    The defaults are those of the paper's v4 and v5. Its v1 to v3 are
+    The defaults follow v4 and v5 of the paper. For v1 to v3, use
     `STAPO(selection=S2T(scope="all", quantile=0.8))`.
     """
 

@@ -1,4 +1,7 @@
-"""The second stage of advantages: one for each token, made after the rollout was scored."""
+"""The second stage of advantages: it can give each token of a response another advantage.
+
+The first stage, `rollout/advantages.py`, gives one advantage to the whole response.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,24 @@ from stapo_pl.core.world import World
 
 
 class TokenAdvantage(ABC):
-    """Makes an advantage for each token out of that of its sequence.
+    """Makes an advantage for each token from the advantage of its response.
 
-    The first stage, `rollout.advantages`, knows the rewards alone. This stage comes after the
-    policy has scored the rollout and before any selection, so it may use log-probabilities and
-    collision probabilities as well.
+    The first stage sees only rewards. This stage runs after the policy has computed its statistics
+    of the rollout, and before any selection. It can therefore use log-probabilities, entropies and
+    collision probabilities too.
     """
 
     needs_reference: bool = False
-    """Whether it reads `tokens.reference_logprobs_T`."""
+    """Whether this class reads `tokens.reference_logprobs_T`."""
 
     @abstractmethod
     def advantages(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
-        """Advantages [T] of a mini-batch. Collective over the ranks of `world`.
+        """Returns the advantages [T] of a mini-batch. All ranks must call this together.
 
         Args:
-            tokens: all tokens of the mini-batch on this rank, with the sequence's advantages,
-                rewards and group numbers, and with old and sampler log-probabilities. A group is
-                never split between mini-batches, but sums over it have to go over the ranks.
-            statistics: theirs, under the policy that made the rollout.
+            tokens: all tokens of the mini-batch on this rank, with advantages, rewards, group
+                numbers, and old and sampler log-probabilities. A group is never split between
+                mini-batches, but a sum over a group must also go over the ranks.
+            statistics: the statistics of these tokens under the policy that made the rollout.
+            world: the ranks that share the mini-batch.
         """

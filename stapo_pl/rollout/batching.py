@@ -1,4 +1,4 @@
-"""From a rollout to mini-batches, and from those to micro-batches of like size."""
+"""Cuts a rollout into mini-batches, and a mini-batch into micro-batches of similar size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from stapo_pl.rollout.sizes import BatchSizes
 def cut(
     rollout: Rollout, version: int, sizes: BatchSizes, micro_batches: int, temperature: float
 ) -> RolloutBatch:
-    """Cuts a rollout into the batches that it is trained on.
+    """Cuts a rollout into the mini-batches and micro-batches that training visits.
 
     Args:
-        version: the optimizer step that it was sampled at.
-        micro_batches: of each mini-batch, on this rank.
-        temperature: that it was sampled at.
+        rollout: the groups that this rank trains on.
+        version: the number of the optimizer step after which the rollout was sampled.
+        sizes: the sizes of rollout and mini-batches over all ranks.
+        micro_batches: the number of micro-batches of each mini-batch on this rank.
+        temperature: the temperature that the rollout was sampled at.
     """
     batch = RolloutBatch(rollout, version)
     for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
@@ -34,7 +36,10 @@ def cut(
 def split(
     groups: Sequence[list[Trajectory]], prompts_per_rollout: int, count: int
 ) -> list[list[Trajectory]]:
-    """Deals groups out to `count` mini-batches by their places; a mini-batch may be empty."""
+    """Distributes the groups over `count` mini-batches by their places.
+
+    A group is never split. A mini-batch can be empty on this rank.
+    """
     batches: list[list[Trajectory]] = [[] for _ in range(count)]
     for group in groups:
         batches[group[0].place * count // prompts_per_rollout] += group
@@ -42,30 +47,39 @@ def split(
 
 
 def deal(trajectories: Sequence[Trajectory], count: int) -> list[list[Trajectory]]:
-    """Deals a mini-batch out to `count` micro-batches of like token count."""
+    """Distributes a mini-batch over `count` micro-batches that have similar numbers of tokens."""
     return [
         [trajectories[i] for i in run] for run in balance([len(t) for t in trajectories], count)
     ]
 
 
 def collate_all(parts: Sequence[Sequence[Trajectory]], temperature: float) -> list[MicroBatch]:
-    """The micro-batches of a mini-batch; sequences are numbered through all of them."""
+    """Makes the micro-batches of a mini-batch. Sequence numbers go on from one to the next."""
     firsts = accumulate((len(part) for part in parts), initial=0)
     return [collate(part, first, temperature) for part, first in zip(parts, firsts, strict=False)]
 
 
 def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Cuts sequences into `count` runs of like total length, sequences of like length together.
+    """Distributes sequences over `count` runs of similar total length.
+
+    Sequences are sorted by length first, so that a run holds sequences of similar length and needs
+    little padding.
+
+    Args:
+        lengths: the number of tokens of each sequence.
+        count: the number of runs.
 
     Returns:
-        Indices into `lengths`; no run is empty as long as there are `count` sequences.
+        For each run, indices into `lengths`. No run is empty if there are at least `count`
+        sequences.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     runs: list[list[int]] = []
     start, left = 0, sum(lengths)
     for remaining in range(count, 0, -1):
         share, end, taken = left / remaining, start, 0
-        # Every later run still needs a sequence of its own.
+        # A run takes the next sequence if at least half of it still fits into the run's share. The
+        # last run takes all that is left, and every later run must still get one sequence.
         while end < len(order) - (remaining - 1) and (
             end == start or remaining == 1 or taken + lengths[order[end]] / 2 <= share
         ):
@@ -79,14 +93,16 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
 def collate(
     trajectories: Sequence[Trajectory], first_sequence: int, temperature: float
 ) -> MicroBatch:
-    """Lays trajectories end to end, and their response tokens.
+    """Lays trajectories end to end to make a micro-batch.
 
     Args:
-        first_sequence: number of the first trajectory within its mini-batch.
+        trajectories: the sequences of the micro-batch. There may be none.
+        first_sequence: the number of the first trajectory within its mini-batch.
+        temperature: the temperature that the rollout was sampled at.
     """
     if not trajectories:
-        # Every rank must make the same passes: a micro-batch without sequences is one token that
-        # teaches nothing.
+        # Every rank must make the same number of passes, or the others would wait for ever. A
+        # micro-batch without sequences is therefore one token that teaches nothing.
         nothing = torch.zeros(0)
         none = torch.zeros(0, dtype=torch.long)
         ids_S = torch.zeros(1, dtype=torch.long)
@@ -99,6 +115,7 @@ def collate(
         ids += prompt + completion.token_ids
         mask = torch.tensor(trajectory.response_mask)
         places = torch.arange(len(prompt), len(trajectory))[mask]
+        # The model's output at one position predicts the token at the next.
         predictor.append(start + places - 1)
         columns.append(
             Tokens(

@@ -1,4 +1,8 @@
-"""Prompts in, graded responses out: what training, validation and evaluation have in common."""
+"""Makes graded trajectories from prompts. Training, validation and evaluation all use this file.
+
+The sampler writes completions, the tokenizer turns them into the text of responses, and the reward
+gives each response a score.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,16 @@ from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.rollout.shaping import overlong_punishment
 
 Progress = Callable[[int, int], None]
-"""Called with (how many are done, how many there are)."""
+"""A function that is called with two numbers: how many are done, and how many there are."""
 Generate = Callable[[Sequence[Request], Decoding, Progress], list[Completion]]
-"""Gives one completion for each request, in order."""
+"""A function that returns one completion for each request, in the same order."""
 
 
 class Grade(Protocol):
-    """Gives one score for each response, in order; `Grader.grade` does."""
+    """A function that returns one score for each response, in the same order.
+
+    `Grader.grade` is such a function.
+    """
 
     def __call__(
         self,
@@ -45,13 +52,14 @@ class Grade(Protocol):
 
 
 class Collector:
-    """Samples responses to prompts, has them graded, and makes their group-relative advantages.
+    """Samples completions, has the responses graded, and computes their advantages.
 
     Args:
-        generate: asks the sampler.
-        grade: asks the reward.
-        tokenizer: decodes what the sampler gives back.
-        on_phase: called with (phase, how many are done, how many there are).
+        generate: the function that samples completions.
+        grade: the function that gives scores to responses.
+        tokenizer: the tokenizer that decodes completions into text.
+        on_phase: a function that is called with the name of what is being done (such as `rollout`
+            or `grade`), how many are done, and how many there are.
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class Collector:
         self.generate, self.grade, self.tokenizer = generate, grade, tokenizer
         self.on_phase = on_phase
         self.grade_seconds = 0.0
-        """Time that grading has taken since this collector was made."""
+        """The seconds that grading has taken since this collector was made."""
 
     def collect(
         self,
@@ -76,14 +84,17 @@ class Collector:
         phase: str,
         seed_key: tuple[int | str, ...],
     ) -> list[list[Trajectory]]:
-        """One group of responses for each prompt.
+        """Returns one group of trajectories for each prompt, in the same order.
 
         Args:
-            group_size: responses to each prompt. Advantages are made where there are several.
-            rules: how rewards are shaped and advantages are made.
-            phase: what this is a part of, for `on_phase`.
-            seed_key: what the random numbers of a response depend on, besides the position of its
-                prompt and its number in the group.
+            prompts: what the policy is asked.
+            group_size: the number of completions of each prompt. Advantages stay 0 if it is 1.
+            decoding: the distribution that completions are drawn from.
+            reward: the reward that judges the responses.
+            rules: how rewards are shaped, and how advantages are computed.
+            phase: the name that `on_phase` is given while completions are sampled.
+            seed_key: the first parts of the seed of a completion. The position of the prompt and
+                the number of the completion within its group follow.
         """
         requests = [
             Request(prompt.token_ids, seed_for(*seed_key, prompt.position, sample))
@@ -125,18 +136,19 @@ def respond(
     tokenizer: PreTrainedTokenizerBase,
     progress: Progress,
 ) -> tuple[list[Completion], list[Response]]:
-    """What the sampler gives back for requests, and the same as a reward sees it."""
+    """Returns the completions of some requests, and the responses that they decode to."""
     completions = generate(requests, decoding, progress)
     return completions, decode(completions, tokenizer)
 
 
 def decode(completions: Sequence[Completion], tokenizer: PreTrainedTokenizerBase) -> list[Response]:
-    """Completions as a reward sees them: all that the policy wrote, without the end token.
+    """Decodes completions into the responses that a reward sees, without the end token.
 
-    Special tokens within are kept, as the policy wrote them on purpose (`<think>`, calls of tools).
+    Other special tokens are kept, because the policy wrote them on purpose. Examples are `<think>`
+    and the marks of a tool call.
     """
     if not completions:
-        return []  # a tokenizer takes an empty list for one empty text
+        return []  # the tokenizer would return one empty text for an empty list
     written = [c.token_ids if c.truncated else c.token_ids[:-1] for c in completions]
     texts = tokenizer.batch_decode(
         written, skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -155,6 +167,7 @@ def _trajectory(
     max_new_tokens: int,
     rules: RolloutRules,
 ) -> Trajectory:
+    """Shapes the reward, and masks a response that may not teach because it was truncated."""
     length = len(completion.token_ids)
     punishment = overlong_punishment(length, max_new_tokens, rules.overlong_buffer)
     teaches = not (rules.overlong_filtering and completion.truncated)

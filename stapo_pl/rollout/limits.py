@@ -1,4 +1,4 @@
-"""Checks of lengths and decodings, before any work begins."""
+"""Checks of lengths and of the decoding. They run before any work begins."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from stapo_pl.core.types import Decoding
 
 
 def check_limits(max_prompt_tokens: int, decoding: Decoding) -> None:
-    """Checks the settings that rollouts are drawn with.
+    """Checks the settings that rollouts are sampled with.
+
+    Args:
+        max_prompt_tokens: the largest number of tokens of a prompt.
+        decoding: the distribution that completions are drawn from.
 
     Raises:
-        ConfigError: a length, temperature or nucleus is out of range.
+        ConfigError: a length, the temperature, top-p or top-k is out of range.
     """
     for name, value in (
         ("max_prompt_tokens", max_prompt_tokens),
@@ -31,13 +35,15 @@ def check_limits(max_prompt_tokens: int, decoding: Decoding) -> None:
 
 
 def check_room(max_prompt_tokens: int, decoding: Decoding, positions: int) -> None:
-    """Checks that the longest prompt and response have a place in the model.
+    """Checks that the model can read the longest prompt together with the longest response.
 
     Args:
-        positions: of the longest sequence that the model knows.
+        max_prompt_tokens: the largest number of tokens of a prompt.
+        decoding: the decoding, which says how long a response can be.
+        positions: the largest number of tokens of a sequence that the model can read.
 
     Raises:
-        ConfigError: they have not.
+        ConfigError: prompt and response together can be longer than `positions`.
     """
     room = positions - max_prompt_tokens - decoding.max_new_tokens
     if room < 0:

@@ -1,4 +1,4 @@
-"""The curves of a rollout."""
+"""The curves that are logged once for each rollout."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from stapo_pl.rollout.advantages import mixed_groups
 def rollout_metrics(
     rollout: Rollout, components: Sequence[str], world: World, device: torch.device
 ) -> dict[str, float]:
-    """Scalars of a rollout over all ranks; rewards and lengths are of all that was sampled.
+    """Returns the numbers that describe a rollout, over all ranks.
+
+    Rewards and lengths count all groups that were sampled, not only those that are trained on.
 
     Args:
-        components: names of the parts that the reward is a sum of.
+        rollout: the groups of this rank.
+        components: the names of the parts, if the reward is a weighted sum of others.
+        world: the ranks that sampled the rollout together.
+        device: the device that this rank communicates on.
     """
     samples = [t for group in rollout.sampled for t in group]
     lengths = [len(t.completion.token_ids) for t in samples]
@@ -35,6 +40,7 @@ def rollout_metrics(
         sum(t.score.extracted is None for t in samples),
         *(sum(t.score.components[name] for t in samples) for name in components),
     ]
+    # One tensor holds all sums, so that the ranks communicate once and not once for each curve.
     sums = world.sum(torch.tensor(sums, dtype=torch.float64, device=device)).tolist()
     count, reward, square, correct, length, truncated, groups, mixed, *sums = sums
     timeouts, errors, unparsed, *parts = sums

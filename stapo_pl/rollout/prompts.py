@@ -1,4 +1,4 @@
-"""From the problems of a task to the prompts that a sampler is asked."""
+"""Makes the prompts that a sampler is asked from the problems of a task."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OnBadRow = Literal["error", "skip"]
 Duplicates = Literal["keep", "drop", "error"]
 PromptFormat = Literal["auto", "chat", "plain"]
 
-# How many an error names: enough to see what is wrong with all of them.
+# How many rows an error names. A few examples show what is wrong with all of them.
 _SHOWN = 10
 
 
 @dataclass
 class PromptRules:
-    """What becomes a prompt; `RolloutDataModule` says what its fields mean."""
+    """Decides which problems become prompts. `RolloutDataModule` explains the fields."""
 
     max_prompt_tokens: int
     on_bad_row: OnBadRow = "error"
@@ -33,26 +33,27 @@ class PromptRules:
 
 @dataclass
 class PromptCounts:
-    """What became of the rows of a set."""
+    """Counts what happened to the rows of a set of problems."""
 
     rows: int
-    """All that were read."""
+    """All rows that were read."""
     prompts: int = 0
-    """Those that are asked."""
+    """The rows that became prompts."""
     filtered: int = 0
-    """Left out by the task on purpose."""
+    """The rows that the task left out on purpose."""
     bad: int = 0
-    """Not readable as problems."""
+    """The rows that could not be read, or that the chat template refuses."""
     too_long: int = 0
+    """The rows whose prompt has more tokens than a prompt may have."""
     duplicates: int = 0
-    """Those that ask what an earlier one asks, kept or not."""
+    """The rows that ask the same as an earlier row. They count whether they are kept or not."""
     conflicting: int = 0
-    """Duplicates whose answer is another than the first one's."""
+    """The duplicates whose answer differs from that of the earlier row."""
     solutions: int = 0
-    """Prompts of rows that ended with a message of the assistant, which is not asked."""
+    """The prompts whose row ended with a message of the assistant, which was removed."""
 
     def describe(self, rules: PromptRules) -> str:
-        """The counts that are not 0, for people."""
+        """Returns a line for people with all counts that are not 0."""
         duplicates = self.duplicates and (
             f"{self.duplicates} duplicates ({self.conflicting} with another answer)"
         )
@@ -80,14 +81,19 @@ class PromptCounts:
 def make_prompts(
     problem_set: ProblemSet, tokenizer: PreTrainedTokenizerBase, rules: PromptRules, name: str
 ) -> tuple[list[Prompt], PromptCounts]:
-    """Prompts of the problems that the rules keep, numbered by their place, and what was dropped.
+    """Makes prompts of the problems that the rules keep, and counts what was dropped.
+
+    A prompt's position is its place in the returned list.
 
     Args:
-        name: of the set, for errors.
+        problem_set: the problems of a task.
+        tokenizer: the tokenizer of the policy.
+        rules: which problems become prompts.
+        name: the name of the set in errors.
 
     Raises:
-        ConfigError: a bad row or a duplicate that the rules refuse, a format that the tokenizer
-            has not, or no prompt is left.
+        ConfigError: the rules refuse a bad row or a duplicate; the tokenizer has no chat template,
+            but the rules ask for one; or no prompt is left.
     """
     is_chat = uses_chat(tokenizer, rules.prompt_format)
     counts = PromptCounts(
@@ -100,6 +106,7 @@ def make_prompts(
     bad, too_long, longest = list(problem_set.bad_rows), [], 0
     prompts, rendered = list[Prompt](), dict[tuple, list[int]]()
     for problem in problems:
+        # Duplicates share their token ids: a set may ask each of a few questions a thousand times.
         try:
             if problem.key not in rendered:
                 rendered[problem.key] = render(problem, tokenizer, is_chat)
@@ -137,15 +144,16 @@ def make_prompts(
 def check_embedded(
     prompts: Iterable[Sequence[int]], tokenizer: PreTrainedTokenizerBase, vocabulary: int, name: str
 ) -> None:
-    """Checks that the model has an embedding of each token of the prompts.
+    """Checks that the model has an embedding for each token of the prompts.
 
     Args:
-        prompts: token ids.
-        vocabulary: number of tokens that the model knows.
-        name: of the prompts, for errors.
+        prompts: the token ids of each prompt.
+        tokenizer: the tokenizer that made them. The error names tokens with it.
+        vocabulary: the number of tokens that the model has embeddings for.
+        name: the name of the prompts in errors.
 
     Raises:
-        ConfigError: it has not.
+        ConfigError: a token has no embedding.
     """
     unknown = sorted({token for ids in prompts for token in ids if token >= vocabulary})
     if unknown:
@@ -158,7 +166,7 @@ def check_embedded(
 
 
 def fingerprint(prompts: Iterable[Prompt]) -> int:
-    """A checksum of what is asked, the answers, and their order."""
+    """Returns a checksum of the prompts, their answers and their order."""
     checksum = 0
     for prompt in prompts:
         content = repr((prompt.token_ids, prompt.problem.answer))
@@ -167,14 +175,14 @@ def fingerprint(prompts: Iterable[Prompt]) -> int:
 
 
 class TemplateRefusal(ValueError):
-    """Why a chat template makes no prompt of a conversation."""
+    """The chat template cannot make a prompt of a conversation. The message says why."""
 
 
 def uses_chat(tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat) -> bool:
-    """Whether prompts go through the tokenizer's chat template.
+    """Returns whether prompts are made with the tokenizer's chat template.
 
     Raises:
-        ConfigError: they have to, and it has none.
+        ConfigError: the format asks for a chat template, but the tokenizer has none.
     """
     has_template = tokenizer.chat_template is not None
     if prompt_format == "chat" and not has_template:
@@ -185,19 +193,21 @@ def uses_chat(tokenizer: PreTrainedTokenizerBase, prompt_format: PromptFormat) -
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, is_chat: bool) -> list[int]:
-    """Token ids of a prompt, by the tokenizer's chat template or as plain text.
+    """Returns the token ids of a prompt.
+
+    The text is made by the tokenizer's chat template, or by joining the messages.
 
     Raises:
-        TemplateRefusal: the template fails.
+        TemplateRefusal: the chat template raises an error.
     """
     if is_chat:
         try:
             text = tokenizer.apply_chat_template(
                 problem.messages, tokenize=False, add_generation_prompt=True
             )
-        except TemplateError as error:  # it may ask for some roles only
+        except TemplateError as error:  # a template may refuse some roles, for example
             raise TemplateRefusal(error) from error
-        except Exception as error:  # it is code of the model's maker, run on the user's row
+        except Exception as error:  # the template is foreign code, so it may raise anything
             raise TemplateRefusal(f"{type(error).__name__}: {error}") from error
     else:
         text = "\n\n".join(message["content"] for message in problem.messages)
@@ -207,7 +217,10 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, is_chat: bool) 
 def _without_duplicates(
     problems: Sequence[Problem], rule: Duplicates, counts: PromptCounts, name: str
 ) -> Sequence[Problem]:
-    """The problems that stay. Counts before anything is tokenized: there may be millions."""
+    """Returns the problems that stay, and counts the duplicates.
+
+    This runs before anything is tokenized, because there may be millions of duplicates.
+    """
     first: dict[tuple, Problem] = {}
     repeated = []
     for problem in problems:

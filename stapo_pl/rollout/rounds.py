@@ -1,4 +1,4 @@
-"""Rounds of sampling, until a rollout has all the groups that it needs."""
+"""Samples in rounds until a rollout has all the groups that it needs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,25 @@ def fill_rollout(
     world: World,
     device: torch.device,
 ) -> Rollout:
-    """Collects groups for the prompts from `cursor` on, until enough of them are kept.
+    """Collects groups for the next prompts of the stream until enough groups are kept.
 
-    Rank r collects for the prompts at positions r, r + size, ... of each round. Which groups are
-    kept, and their places, depend on positions alone and not on the number of ranks.
+    All ranks must call this together. Rank r takes the prompts number r, r + size, ... of each
+    round, where size is the number of ranks. Which groups are kept, and the place of each, depends
+    only on positions in the stream and not on the number of ranks.
+
+    Args:
+        stream: all prompts of the run, in order.
+        cursor: the position of the first prompt.
+        prompts_per_rollout: the number of groups that are needed, on all ranks together. Each round
+            asks as many prompts.
+        collect: the function that makes one group for each prompt.
+        dynamic_sampling: how often to sample again if too few groups are mixed. None keeps every
+            group after one round.
+        world: the ranks that make the rollout together.
+        device: the device that this rank communicates on.
 
     Raises:
-        TrainingError: dynamic sampling found too few mixed groups, and is set to raise.
+        TrainingError: too few groups are mixed after the last round, and `on_exhausted` is `raise`.
     """
     rollout = Rollout(cursor)
     kept_before = 0
@@ -48,7 +60,8 @@ def fill_rollout(
                 _keep(rollout, group, place)
             return rollout
         flags = _flags(groups, prompts_per_rollout, world, device)
-        # Number of each mixed group among those of all ranks, by its position in the stream.
+        # The mixed groups of all ranks are numbered in the order of the stream. Each rank then
+        # picks out the numbers of its own groups.
         places = (kept_before + flags.cumsum(0) - 1)[world.rank :: world.size].tolist()
         mixed = flags[world.rank :: world.size].tolist()
         for group, place, is_mixed in zip(groups, places, mixed, strict=True):
@@ -75,10 +88,10 @@ def fill_rollout(
 def _flags(
     groups: list[list[Trajectory]], prompts: int, world: World, device: torch.device
 ) -> torch.Tensor:
-    """Of each prompt of a round, on all ranks, 1 if its group is mixed and 0 if it is not.
+    """Returns for each prompt of a round, on all ranks, 1 if its group is mixed and 0 if not.
 
-    The rewards count as they were given: with the punishment of overlong responses, groups in
-    which all are right would be kept for their lengths.
+    This uses the rewards before they are shaped. With the overlong punishment, a group in which
+    every response is right would look mixed only because the lengths differ.
     """
     rewards = torch.tensor([[t.score.reward for t in group] for group in groups], device=device)
     flags = torch.zeros(prompts, dtype=torch.long, device=device)
@@ -87,13 +100,17 @@ def _flags(
 
 
 def _keep(rollout: Rollout, group: list[Trajectory], place: int) -> None:
+    """Adds a group to the groups that are trained on."""
     for trajectory in group:
         trajectory.place = place
     rollout.groups.append(group)
 
 
 def _spread(rollout: Rollout, found: int, wanted: int) -> None:
-    """Spreads too few groups evenly over a full rollout's places, and so over its mini-batches."""
+    """Spreads the groups evenly over all places of a rollout that has too few groups.
+
+    Without this, the last mini-batches would be empty, because a place decides the mini-batch.
+    """
     for group in rollout.groups:
         for trajectory in group:
             trajectory.place = trajectory.place * wanted // max(found, 1)

@@ -1,4 +1,4 @@
-"""What an objective asks of the rollout that it is trained on."""
+"""The rules that an objective sets for the rollout that it is trained on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from stapo_pl.rollout.advantages import Estimator
 
 @dataclass(kw_only=True)
 class DynamicSampling:
-    """Refills the rollout until it has enough prompts with mixed groups (DAPO, 2503.14476).
+    """Samples more prompts until the rollout has enough mixed groups (DAPO, 2503.14476).
 
-    A group is mixed if the rewards of its responses differ, as the reward gave them: before the
-    punishment of overlong responses, as in DAPO, which filters by accuracy.
+    A group is all responses to one prompt. It is mixed if its rewards differ. Rewards are compared
+    before the overlong punishment, as in DAPO, which filters groups by accuracy.
 
     Args:
-        max_rounds: rounds of sampling in a rollout, the first one counted.
-        on_exhausted: what to do when they did not yield enough: `train` on what there is, or
-            `raise`.
+        max_rounds: the largest number of rounds of sampling in a rollout. The first one counts.
+        on_exhausted: what happens if there are too few mixed groups after the last round: `train`
+            goes on with those that were found, and `raise` stops the run.
 
     Raises:
-        ConfigError: less than one round, or an unknown `on_exhausted`.
+        ConfigError: `max_rounds` is less than 1, or `on_exhausted` is unknown.
     """
 
     max_rounds: int = 3
@@ -41,21 +41,23 @@ class DynamicSampling:
 
 @dataclass(kw_only=True)
 class RolloutRules:
-    """How rewards are shaped, which groups are kept, and how advantages are made.
+    """Says how rewards are shaped, which groups are kept, and how advantages are computed.
 
-    An objective carries these rules; whoever makes the rollout is handed them, and needs to know
-    nothing else of the objective.
+    An objective carries these rules. The code that makes the rollout is given only the rules, so it
+    does not depend on objectives.
 
     Args:
-        advantage: group-relative advantage estimator, see `advantages.group_advantages`.
-        dynamic_sampling: keeps only prompts whose responses differ in their rewards; None keeps
-            all prompts.
-        overlong_buffer: share of the response limit over which a growing punishment sets in, down
-            to -1 at the limit (DAPO's soft overlong punishment); 0 punishes nothing.
-        overlong_filtering: whether truncated responses are masked.
+        advantage: how the advantage of a response is computed from the rewards of its group, see
+            `advantages.group_advantages`.
+        dynamic_sampling: keeps only groups whose rewards differ, and samples more prompts until
+            there are enough. None keeps all groups.
+        overlong_buffer: the last part of the response limit, as a share of it, in which the reward
+            falls with every token, by 1 at the limit (DAPO's soft overlong punishment). 0 punishes
+            nothing.
+        overlong_filtering: whether responses that the length limit ended are left out of the loss.
 
     Raises:
-        ConfigError: an unknown estimator, or a share out of range.
+        ConfigError: the advantage is unknown, or `overlong_buffer` is out of range.
     """
 
     advantage: Estimator = "grpo"

@@ -1,4 +1,4 @@
-"""The prompts of a run: those it trains on, and those it is validated on."""
+"""The prompts of a run: one set for training, and one set for each benchmark of the validation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class PromptSets:
     """Reads and tokenizes all prompts of a run.
 
     Args:
-        task: that is trained on.
-        benchmarks: what is validated on, by name.
-        tokenizer: of the policy.
+        task: the task that the policy is trained on.
+        benchmarks: the tasks that the policy is validated on, by name.
+        tokenizer: the tokenizer of the policy.
         rules: which problems become prompts.
-        vocabulary: number of tokens that the policy knows.
+        vocabulary: the number of tokens that the policy has embeddings for.
 
     Raises:
-        ConfigError: see `prompts.make_prompts` and `prompts.check_embedded`.
+        ConfigError: `prompts.make_prompts` or `prompts.check_embedded` refuses a set.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PromptSets:
         self._rules = rules
         self._rewards = {"training": task.reward}
         self.counts: dict[str, PromptCounts] = {}
-        """What became of the rows of each set."""
+        """What happened to the rows of each set."""
         self.train, self.counts["training"] = make_prompts(
             task.train_problems(), tokenizer, rules, "training"
         )
@@ -60,7 +60,10 @@ class PromptSets:
             check_embedded((p.token_ids for p in prompts), tokenizer, vocabulary, name)
 
     def checksums(self) -> dict[str, int]:
-        """Numbers that have to be the same on all ranks; ranks with unlike numbers would hang."""
+        """Returns numbers that must be the same on all ranks.
+
+        Ranks that read different prompts make different numbers of calls, and then the run hangs.
+        """
         validation = [prompt for prompts in self.validation.values() for prompt in prompts]
         return {
             "number of training prompts": len(self.train),
@@ -70,7 +73,7 @@ class PromptSets:
         }
 
     def describe(self) -> list[str]:
-        """What was read, and which answers no response can match, a line each."""
+        """Returns lines that say what was read, and which answers no response can match."""
         lines = [f"{name:<11} {c.describe(self._rules)}" for name, c in self.counts.items()]
         bad = (
             unmatchable(self._rewards[name], [prompt.problem for prompt in prompts])

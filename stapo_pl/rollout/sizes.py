@@ -1,4 +1,7 @@
-"""How a rollout is cut: the arithmetic that users of every framework get wrong once."""
+"""The sizes of rollouts and batches, and the checks that they fit together.
+
+Users of every framework get this arithmetic wrong once, so each check says what would fit.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from stapo_pl.core.errors import ConfigError
 
 @dataclass
 class BatchSizes:
-    """Sizes in prompts, over all ranks.
+    """The sizes of a rollout and its mini-batches. They count prompts on all ranks together.
 
     Raises:
-        ConfigError: a size below 1, a group of one, or mini-batches that do not fill the rollout.
+        ConfigError: a size is below 1, a group has one response, or the mini-batches do not fill
+            the rollout exactly.
     """
 
     prompts_per_rollout: int
@@ -39,18 +43,23 @@ class BatchSizes:
 
     @property
     def mini_batches(self) -> int:
+        """The number of mini-batches that a rollout is cut into."""
         return self.prompts_per_rollout // self.prompts_per_mini_batch
 
     @property
     def steps_per_rollout(self) -> int:
-        """K, the optimizer steps of a rollout."""
+        """The number of optimizer steps of a rollout."""
         return self.epochs_per_rollout * self.mini_batches
 
     def check_ranks(self, ranks: int, micro_batches: int) -> None:
-        """Checks against the run's ranks and the micro-batches of a mini-batch on each of them.
+        """Checks that a mini-batch can be divided evenly among ranks and micro-batches.
+
+        Args:
+            ranks: the number of ranks of the run.
+            micro_batches: the number of micro-batches of a mini-batch on each rank.
 
         Raises:
-            ConfigError: a mini-batch cannot be dealt out evenly.
+            ConfigError: the numbers do not divide.
         """
         if self.prompts_per_mini_batch % ranks:
             raise ConfigError(
@@ -72,11 +81,12 @@ class BatchSizes:
         """Checks that no validation comes between the micro-batches of a mini-batch.
 
         Args:
-            interval: Lightning's `val_check_interval`: micro-batches, or a part of the rollout.
-            micro_batches: of a mini-batch, on each rank.
+            interval: Lightning's `val_check_interval`. A whole number counts micro-batches, and a
+                fraction is a share of the rollout.
+            micro_batches: the number of micro-batches of a mini-batch on each rank.
 
         Raises:
-            ConfigError: one would.
+            ConfigError: a validation would come between two micro-batches of one mini-batch.
         """
         total = self.steps_per_rollout * micro_batches
         is_number = isinstance(interval, (int, float))
@@ -89,7 +99,7 @@ class BatchSizes:
             )
 
     def describe(self, ranks: int, micro_batches: int, rollouts: int) -> str:
-        """The resolved arithmetic of a run, for people."""
+        """Returns lines for people that show the sizes of a run and what follows from them."""
         samples = self.prompts_per_rollout * self.group_size
         per_step = self.prompts_per_mini_batch * self.group_size
         return "\n".join(

@@ -1,4 +1,4 @@
-"""Where the rollouts of a run come from."""
+"""Makes the rollouts of a run, one after another."""
 
 from __future__ import annotations
 
@@ -21,23 +21,29 @@ from stapo_pl.rollout.stream import PromptStream
 
 @dataclass
 class RolloutSource:
-    """Asks the prompts of the stream, one rollout after another."""
+    """Holds everything that a rollout is made with, and makes one whenever it is asked."""
 
     stream: PromptStream
+    """All prompts of the run, in order."""
     collector: Collector
+    """Samples completions and has them graded."""
     reward: Reward
+    """Judges the responses."""
     rules: RolloutRules
+    """Says how rewards are shaped, which groups are kept, and how advantages are computed."""
     decoding: Decoding
+    """The distribution that completions are drawn from."""
     sizes: BatchSizes
+    """The number of prompts of a rollout, and of completions of each prompt."""
     seed: int
-    """Of the run."""
+    """The seed of the run."""
 
     def collect(self, cursor: int, device: torch.device) -> tuple[Rollout, dict[str, float]]:
-        """One rollout, and its curves. Collective over all ranks.
+        """Returns one rollout and the values of its curves. All ranks must call this together.
 
         Args:
-            cursor: position in the stream of the first prompt.
-            device: where this rank computes.
+            cursor: the position of the first prompt in the stream.
+            device: the device that this rank communicates on.
         """
         world, start = World(), time.perf_counter()
         graded_before = self.collector.grade_seconds

@@ -10,7 +10,11 @@ from stapo_pl.core.types import Prompt
 
 
 class PromptStream:
-    """All prompts, shuffled anew in every pass; the seed alone decides which stands where."""
+    """Repeats all prompts for ever, in a new random order on every pass.
+
+    The seed alone decides which prompt stands at which position, so a resumed run continues with
+    the same prompts.
+    """
 
     def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
         self.prompts, self.seed = prompts, seed
@@ -18,6 +22,7 @@ class PromptStream:
 
     def __getitem__(self, position: int) -> Prompt:
         number, place = divmod(position, len(self.prompts))
+        # The order of one pass is kept, because neighbouring positions are asked one after another.
         if number != self._pass:
             self._pass, self._order = number, list(range(len(self.prompts)))
             random.Random(seed_for(self.seed, "order", number)).shuffle(self._order)
