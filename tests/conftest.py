@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small models gain nothing by a second thread
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # figures that tests compare are the CPU's
 
 import importlib
