@@ -16,3 +16,24 @@ def test_an_objective_of_ones_own_trains(own_objective, tmp_path):
     cli = fit(make(tmp_path, "objective=my_objectives.CISPO", "objective.clip_high=0.3"))
     assert isinstance(cli.model.objective, own_objective.CISPO)
     assert cli.model.objective.clip_high == 0.3 and cli.trainer.global_step == 4
+
+
+def test_a_task_of_ones_own_trains(shown, tmp_path):
+    tasks = shown("my_tasks")
+    cli = fit(make(tmp_path, "task=my_tasks.Fourfold", "trainer.max_epochs=1", task=()))
+    assert isinstance(cli.datamodule.task, tasks.Fourfold) and cli.trainer.global_step == 2
+
+
+def test_parts_of_ones_own_combine_and_a_listener_hears(shown, tmp_path, capsys):
+    parts, _ = shown("my_parts"), shown("my_callbacks")
+    words = ("selection=my_parts.Unsure", "selection.below=0.9", "correction=my_parts.Near")
+    words = (*words, "token_advantage=my_parts.Surprise")
+    words = ["objective=grpo", *(f"objective.{word}" for word in words), "trainer.max_epochs=1"]
+    cli = fit(make(tmp_path, *words, "trainer.callbacks+=my_callbacks.Silenced"))
+    objective, curves = cli.model.objective, scalars(cli)
+    assert objective.selection == parts.Unsure(below=0.9)
+    assert isinstance(objective.token_advantage, parts.Surprise)
+    assert 0.5 < curves["policy/silenced_fraction"][0][1] < 1
+    assert curves["policy/correction_weight"][0][1] == 1
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("['")]
+    assert len(printed) == 2

@@ -9,4 +9,5 @@ ROOT = TESTS.parent
 CONFIGS = ROOT / "configs"
 GOLDEN = TESTS / "golden"
 FIT = ROOT / "scripts" / "fit.py"
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
 OBJECTIVES = sorted(path.stem for path in (CONFIGS / "objective").glob("*.yaml"))
