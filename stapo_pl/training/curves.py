@@ -1,4 +1,4 @@
-"""The curves of a rollout: those of its collection, and how long its parts took."""
+"""The curves that are logged once a rollout: rewards, lengths, and how long each phase took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stapo_pl.training.events import Events, RolloutCollected, RolloutScored
 
 
 class RolloutCurves:
-    """Gathers the curves of the present rollout while it is trained on."""
+    """Collects the curves of the present rollout by listening for events."""
 
     def __init__(self, events: Events) -> None:
         self._metrics: dict[str, float] = {}
@@ -18,11 +18,14 @@ class RolloutCurves:
         events.listen(RolloutScored, self._scored)
 
     def batch_ends(self) -> None:
-        """A micro-batch was trained on. What follows the last one may be a validation."""
+        """Notes the time at which a micro-batch ended.
+
+        The time of the last one ends the updates. A validation may follow, and must not count.
+        """
         self._end = time.perf_counter()
 
     def of_rollout(self) -> dict[str, float]:
-        """All curves of the rollout that ends; times are in seconds."""
+        """Returns all curves of the rollout that ends. Times are in seconds."""
         metrics = dict(self._metrics)
         metrics["time/update_s"] = self._end - self._since
         seconds = sum(metrics[f"time/{part}_s"] for part in ("rollout", "score", "update"))

@@ -1,4 +1,4 @@
-"""The data of a run are its rollouts: one epoch of the train loader is one rollout."""
+"""The LightningDataModule. Its data are rollouts: one epoch of Lightning is one rollout."""
 
 from __future__ import annotations
 
@@ -41,49 +41,49 @@ from stapo_pl.training.scoring import OldLogprobs
 
 
 class Generator(Protocol):
-    """Who samples: the sampler callback."""
+    """The object that samples. `SamplerCallback` is one."""
 
     def generate(
         self, requests: Sequence[Request], decoding: Decoding, progress: Progress
     ) -> list[Completion]:
-        """One completion for each request, from the policy as it is now."""
+        """Returns one completion for each request, from the present policy."""
 
 
 class RolloutDataModule(L.LightningDataModule):
-    """Yields rollouts as micro-batches, K optimizer steps each.
+    """Yields the micro-batches of one rollout after another.
 
-    All sizes are in prompts, over all ranks; `trainer.accumulate_grad_batches` is the number of
+    Sizes count prompts on all ranks together. `trainer.accumulate_grad_batches` is the number of
     micro-batches that a mini-batch is cut into on each rank.
 
     Args:
-        task: where prompts, answers and rewards come from.
-        prompts_per_rollout: prompts that a rollout trains on.
-        group_size: responses to each of them.
-        prompts_per_mini_batch: prompts of one optimizer step; it divides `prompts_per_rollout`.
-        epochs_per_rollout: how often a rollout is trained on.
-        max_prompt_tokens: longest prompt.
-        on_bad_row: what to do about rows that are no problem, and about longer prompts: `error`,
-            or `skip` and count them.
-        duplicates: what to do about prompts that ask the same again: `keep` and count them, `drop`
-            all but the first, or `error`.
-        prompt_format: `chat` by the tokenizer's template, `plain` text as base models want it, or
-            `auto`: chat where the tokenizer has a template.
-        max_new_tokens: longest response.
-        temperature: of the rollouts; 0 < temperature. All statistics are taken at it.
-        top_p: nucleus of the rollouts, 0 < top_p <= 1.
-        top_k: of the rollouts; 0 keeps all tokens.
-        stop_token_ids: end a response besides the end tokens that the model's files name (those of
-            the tokenizer and of generation_config.json), in validation too.
-        old_logprobs: the ratio's denominator: `recompute` it with the policy that trains, or take
-            the `sampler`'s own, which saves each pass that no selection needs.
-        validation: how validation samples.
-        benchmarks: what is validated on, each with samples of its own; None is the task's own
-            validation problems.
-        grading: how responses are judged.
-        seed: of everything that is drawn.
+        task: the task, which gives prompts, answers and the reward.
+        prompts_per_rollout: the number of prompts that a rollout trains on.
+        group_size: the number of completions of each prompt.
+        prompts_per_mini_batch: the number of prompts of one optimizer step. It must divide
+            `prompts_per_rollout`.
+        epochs_per_rollout: the number of times that a rollout is trained on.
+        max_prompt_tokens: the largest number of tokens of a prompt.
+        on_bad_row: what happens to rows that cannot be read and to prompts that are too long:
+            `error` stops, `skip` leaves them out.
+        duplicates: what happens to rows that ask the same as an earlier one: `keep`, `drop` or
+            `error`.
+        prompt_format: `chat` uses the tokenizer's chat template, `plain` writes plain text for base
+            models, and `auto` uses the template if there is one.
+        max_new_tokens: the largest number of tokens of a response.
+        temperature: the temperature of the rollouts, above 0. All statistics use it too.
+        top_p: the share of probability that can be drawn in rollouts, 0 < top_p <= 1.
+        top_k: the number of tokens that can be drawn in rollouts. 0 allows all.
+        stop_token_ids: tokens that end a response, in validation too. The end tokens that the
+            model's files name always do.
+        old_logprobs: the old log-probabilities in the ratio: `recompute` makes a pass of the
+            policy, and `sampler` uses those of the sampler, which saves this pass.
+        validation: the settings of validations.
+        benchmarks: what is validated on, by name. None is the task's own validation problems.
+        grading: the settings of grading, such as time limits.
+        seed: the seed of all random choices.
 
     Raises:
-        ConfigError: sizes that do not divide, or are out of range.
+        ConfigError: the sizes do not divide, or a value is out of range.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
         self.cursor = 0
-        # Set where the checkpoint to go on from is named: it may be meant for other data.
+        # True if the user named the checkpoint: it may be meant to go on with other data.
         self.takes_other_data = False
         check_limits(max_prompt_tokens, self.decoding)
 
@@ -135,29 +135,29 @@ class RolloutDataModule(L.LightningDataModule):
         rules: RolloutRules,
         events: Events,
     ) -> None:
-        """Hands over what the data needs to know of the policy; comes before `setup`.
+        """Hands over what the data needs to know of the policy. This is called before `setup`.
 
         Args:
-            sampler: who samples.
-            tokenizer: of the policy.
-            model_config: of the policy.
-            model_path: where its files are, which name its end tokens.
-            rules: what the objective asks of a rollout.
-            events: hears of what happens.
+            sampler: the object that samples completions.
+            tokenizer: the tokenizer of the policy.
+            model_config: the configuration of the policy.
+            model_path: the model folder or hub name, whose files name the end tokens.
+            rules: the rules that the objective sets for rollouts.
+            events: the object that passes events to callbacks.
         """
         self.sampler, self.rules, self.events = sampler, rules, events
         self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
     @property
     def micro_batches_per_step(self) -> int:
-        """Micro-batches of a mini-batch, on each rank."""
+        """The number of micro-batches of a mini-batch on each rank."""
         return self.trainer.accumulate_grad_batches
 
     def setup(self, stage: str) -> None:
-        """Tokenizes the prompts and checks sizes against the number of ranks and micro-batches.
+        """Reads the prompts, checks sizes, and starts the processes that grade.
 
         Raises:
-            ConfigError: see the class and `prompts.make_prompts`.
+            ConfigError: sizes do not fit the run, or `rollout/prompts.py` refuses the prompts.
         """
         trainer, tokenizer = self.trainer, self.tokenizer
         self.sizes.check_ranks(trainer.world_size, self.micro_batches_per_step)
@@ -200,7 +200,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.grader.close()
 
     def describe(self) -> str:
-        """The resolved arithmetic of the run, for people."""
+        """Returns lines for people: the sizes of the run, and what became of its data."""
         trainer = self.trainer
         sizes = self.sizes.describe(
             trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
@@ -216,7 +216,7 @@ class RolloutDataModule(L.LightningDataModule):
         return SizedLoader(sum(self._validation_counts().values()), self._validation_batches)
 
     def _validation_counts(self) -> dict[str, int]:
-        """Batches of each task, on each rank."""
+        """Returns the number of validation batches of each benchmark on each rank."""
         return {
             name: self.validation.count_batches(len(prompts), self.trainer.world_size)
             for name, prompts in self.prompts.validation.items()
@@ -226,13 +226,13 @@ class RolloutDataModule(L.LightningDataModule):
         return {"cursor": self.cursor, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Lightning calls it after `setup`, which has read the data.
+        """Lightning calls this after `setup`, which has read the data.
 
         Raises:
-            ConfigError: the checkpoint was written with other data, and was not named.
+            ConfigError: the checkpoint was written with other data, and it was found by `last`.
         """
         self.cursor = state_dict["cursor"]
-        # Checkpoints that are older than the fingerprint have none.
+        # Old checkpoints have no fingerprint of their data.
         if state_dict.get("fingerprint", self.fingerprint) == self.fingerprint:
             return
         differ = (
@@ -247,7 +247,7 @@ class RolloutDataModule(L.LightningDataModule):
         rank_zero_warn(f"{differ}; going on with the new ones")
 
     def _train_batches(self) -> Iterator[MicroBatch]:
-        """One rollout. The cursor moves on as soon as it is collected."""
+        """Yields one rollout. The cursor moves as soon as the rollout is collected."""
         trainer = self.trainer
         for micro in self.rollouts.batches(
             self.cursor, trainer.global_step, trainer.current_epoch, trainer.strategy.root_device
@@ -256,7 +256,7 @@ class RolloutDataModule(L.LightningDataModule):
             yield micro
 
     def _check_ranks_agree(self) -> None:
-        """Ranks with unlike numbers of batches would wait for each other for ever."""
+        """Checks that ranks make the same number of batches. Otherwise they wait for ever."""
         World().check_equal(
             {
                 **self.prompts.checksums(),
@@ -267,11 +267,11 @@ class RolloutDataModule(L.LightningDataModule):
         )
 
     def _validation_batches(self) -> Iterator[ValidationBatch]:
-        """Each rank's share of the validation prompts; the same random numbers every time."""
+        """Validates this rank's share of the prompts, with the same random numbers every time."""
         world = World()
         for name, count in self._validation_counts().items():
             benchmark = self.benchmarks[name]
-            # Benchmarks number their prompts alike, but are to be sampled independently.
+            # Every benchmark numbers its prompts from 0. The name makes their seeds differ.
             key = () if benchmark.task is self.task else (name,)
             yield from self.validation.batches(
                 name,
@@ -290,7 +290,7 @@ class RolloutDataModule(L.LightningDataModule):
         group_size: int,
         decoding: Decoding,
     ) -> list[list[Trajectory]]:
-        """Groups whose rewards are as the task gives them."""
+        """Collects groups without shaping their rewards, because a validation measures the task."""
         phase = "validation"
         seed_key: tuple[int | str, ...] = (self.seed, phase, *key)
         return self.collector.collect(

@@ -1,4 +1,4 @@
-"""What a run has unless somebody says otherwise: callbacks, a logger, whole checkpoints."""
+"""The callbacks, the logger and the plugins that a run has by default."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from stapo_pl.training.checkpoint_io import AtomicCheckpointIO
 from stapo_pl.training.loggers import TensorBoard
 from stapo_pl.training.runs import Run
 
-# The callbacks of this project that a run may do without.
+# The callbacks of this project that can be left out. A run always needs its sampler.
 CallbackName = Literal["RunProgress", "RolloutLog", "RunSummary", "Alarms", "RolloutCheckpoint"]
 
-# What Lightning takes as one.
+# The types that Lightning accepts as a plugin.
 Plugin = Precision | ClusterEnvironment | CheckpointIO | LayerSync
 
 
 def callbacks(
     given: list[L.Callback] | L.Callback | None, run: Run, without: Iterable[str]
 ) -> list[L.Callback]:
-    """The callbacks that are given, and those of this project that are neither given nor left out.
+    """Returns the given callbacks, and adds those of this project that are missing.
 
     Args:
-        without: names of those to leave out.
+        given: the user's callbacks. A callback of one of this project's classes is not added again.
+        run: the settings of checkpoints and of completions that are shown.
+        without: the names of callbacks that are left out.
     """
     given = list(given) if isinstance(given, Iterable) else [given] * (given is not None)
     own: dict[type, Any] = {
-        # A progress bar of somebody else's takes the place of this one.
+        # The key is Lightning's class, so any other progress bar replaces this one.
         ProgressBar: RunProgress,
         RolloutLog: lambda: RolloutLog(run.completions, run.completions_every),
         RunSummary: RunSummary,
@@ -57,12 +59,12 @@ def callbacks(
 
 
 def logger(given: Logger | Iterable[Logger] | bool | None) -> Logger | Iterable[Logger] | bool:
-    """The loggers that are given; without a say, TensorBoard in the run's folder."""
+    """Returns the given loggers. The default is TensorBoard in the run folder."""
     return TensorBoard() if given is None or given is True else given
 
 
 def plugins(given: Plugin | list[Plugin] | None) -> list[Plugin]:
-    """The plugins that are given, and the writer of whole checkpoints where there is none."""
+    """Returns the given plugins, and adds the writer of checkpoints unless one is given."""
     given = list(given) if isinstance(given, list | tuple) else [given] * (given is not None)
     is_there = any(isinstance(plugin, CheckpointIO) for plugin in given)
     return given if is_there else [*given, AtomicCheckpointIO()]

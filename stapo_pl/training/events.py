@@ -1,4 +1,4 @@
-"""What happens in a run, for those who want to hear of it."""
+"""The events of a run. Callbacks listen for them to hear what happens."""
 
 from __future__ import annotations
 
@@ -15,71 +15,75 @@ from stapo_pl.core.types import Rollout
 
 @dataclass
 class Phase:
-    """A part of the work goes on, or begins with `done` = 0."""
+    """A phase of the work begins (`done` is 0), or it has made progress."""
 
     name: str
-    """`rollout`, `grade`, `score`, `update` or `validation`."""
+    """The name of the phase: `rollout`, `grade`, `score`, `update` or `validation`."""
     done: int
+    """The number of pieces of work that are done."""
     total: int
+    """The number of pieces of work in this phase."""
 
 
 @dataclass
 class RolloutCollected:
-    """A rollout was sampled and graded; no policy has seen it yet."""
+    """A rollout was sampled and graded. No pass of the policy has been made on it yet."""
 
     rollout: Rollout
-    """This rank's share of it."""
+    """The groups of this rank."""
     metrics: dict[str, float]
-    """Its curves, over all ranks."""
+    """The curves of the rollout, over all ranks."""
 
 
 @dataclass
 class RolloutScored:
-    """The old and reference log-probabilities of a rollout are known, and its token advantages."""
+    """Old and reference log-probabilities and token advantages of a rollout were filled in."""
 
     batch: RolloutBatch
+    """The rollout with its mini-batches."""
 
 
 @dataclass
 class MiniBatchDone:
-    """All passes of a mini-batch are made; its optimizer step comes next.
+    """All forward passes of a mini-batch were made. Its optimizer step comes next.
 
-    Everything is aligned: `tokens.sequence_T` counts `mini_batch.trajectories`, and each entry of
-    `statistics` belongs to the token at the same place.
+    The fields are aligned: `tokens.sequence_T` is an index into `mini_batch.trajectories`, and each
+    entry of `statistics` belongs to the token at the same index.
     """
 
     mini_batch: MiniBatch
+    """The mini-batch, with its trajectories."""
     tokens: Tokens
     """All response tokens of this rank, with their advantages, log-probabilities and weights."""
     statistics: TokenStatistics
-    """Theirs, under the policy that is being updated; without gradient."""
+    """The statistics of these tokens under the policy that is being updated, without gradient."""
 
 
 @dataclass
 class StepDone:
-    """The gradient of an optimizer step is there and finite; the step is taken next."""
+    """The gradient of an optimizer step was computed and is finite. The step is made next."""
 
     step: int
-    """Number of the step in the run, from 0 on."""
+    """The number of the step in the run, from 0."""
     metrics: dict[str, Tensor]
-    """Its curves, over all ranks."""
+    """The curves of the step, over all ranks."""
 
 
 @dataclass
 class RolloutDone:
-    """A rollout was trained on to its end. Checkpoints are made after everybody has heard of it."""
+    """The updates of a rollout are done. Checkpoints are written after this event."""
 
     metrics: dict[str, float]
-    """All of its curves."""
+    """All curves of the rollout."""
     skipped_steps: int
-    """How many of its optimizer steps were skipped, as no token taught."""
+    """The number of its optimizer steps that were skipped because no token taught."""
 
 
 Event = TypeVar("Event")
 
 
 class Events:
-    """Tells everybody who listens for an event. Any number may listen, and their order is free.
+    """Passes each event to all who listen for it. Any number may listen, in any order.
 
     Example:
         >>> events, heard = Events(), []
@@ -93,10 +97,10 @@ class Events:
         self._listeners: dict[type, list[Callable]] = defaultdict(list)
 
     def listen(self, kind: type[Event], listener: Callable[[Event], None]) -> None:
-        """From now on `listener` is called with each event of this kind, on every rank."""
+        """Makes `listener` be called with each later event of this kind, on every rank."""
         self._listeners[kind].append(listener)
 
     def tell(self, event: object) -> None:
-        """Calls all who listen for events of this kind."""
+        """Calls all listeners for events of this kind."""
         for listener in self._listeners[type(event)]:
             listener(event)

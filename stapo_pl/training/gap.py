@@ -1,4 +1,7 @@
-"""How far the sampler's log-probabilities are from those of the policy that it sampled for."""
+"""Measures how far the sampler's log-probabilities are from those of the policy.
+
+A large gap means that the sampler computes something else than the policy that is trained.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ class SamplerGap:
     """Measures the gap on the first mini-batch of each rollout, and compares it with bounds.
 
     Args:
-        mean: bound of the mean absolute difference of log-probabilities; None bounds nothing.
-        kl: bound of KL(sampler, policy), estimated by k3; None bounds nothing.
-        on_gap: what to do beyond a bound: `warn`, or `raise`.
+        mean: the largest mean absolute difference of log-probabilities. None sets no bound.
+        kl: the largest KL(sampler, policy), estimated by k3. None sets no bound.
+        on_gap: what happens if the gap is above a bound: `warn` or `raise`.
 
     Raises:
         ConfigError: a bound is negative.
@@ -31,32 +34,37 @@ class SamplerGap:
         self.bounds, self.on_gap = {"gap_mean": mean, "gap_kl": kl}, on_gap
         self._means = Means()
         self.curves: dict[str, float] = {}
-        """The gap of the present rollout; nothing before its first step."""
+        """The gap of the present rollout, as curves. It is empty before the first step."""
         for name, bound in self.bounds.items():
             if bound is not None and not bound >= 0:
                 raise ConfigError(f"model.max_sampler_{name} must not be negative, got {bound}")
 
     def start(self) -> None:
-        """A rollout begins."""
+        """Forgets the gap of the rollout before. Call this when a rollout begins."""
         self.curves = {}
         self._means.reset()
 
     def note(self, logprobs_T: Tensor, tokens: Tokens) -> None:
-        """Adds tokens with their log-probabilities under the policy that made the rollout."""
+        """Adds the gap of some tokens.
+
+        Args:
+            logprobs_T: the log-probabilities under the policy that made the rollout.
+            tokens: the tokens, with the log-probabilities that the sampler reported.
+        """
         gap_T = (logprobs_T - tokens.sampler_logprobs_T).abs()
         kl_T = kl_divergence(tokens.sampler_logprobs_T, logprobs_T, "k3")
         self._means.update({"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T})
 
     def check(self, step: int, is_cut: bool) -> None:
-        """Warns or raises, as set, if the sampler is not the policy of this rollout.
+        """Makes the curves of the gap, and warns or raises if it is above a bound.
 
         Args:
-            step: the optimizer step that comes next, for the message.
-            is_cut: whether rollouts are drawn from a cut distribution; then the two differ by
-                right, and only the curves are made.
+            step: the number of the next optimizer step, for the message.
+            is_cut: whether top-p or top-k cut the sampler's distribution. Then a gap is expected,
+                and nothing is checked.
 
         Raises:
-            TrainingError: the gap is beyond a bound, and `on_gap` is `raise`.
+            TrainingError: the gap is above a bound, and `on_gap` is `raise`.
         """
         gap = {name: value.item() for name, value in self._means.compute().items()}
         self.curves = {f"rollout/sampler_{name}": value for name, value in gap.items()}

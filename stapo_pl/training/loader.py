@@ -1,4 +1,4 @@
-"""The loaders that Lightning iterates over."""
+"""The loader that Lightning iterates over, for training and for validation."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 
 class SizedLoader:
-    """An iterable of known length that makes its batches when they are asked for.
+    """An iterable with a known length that makes each batch only when it is asked for.
 
-    Lightning fetches one batch ahead of an iterable without a length, which would make every batch
-    one step stale.
+    The length matters. If an iterable has none, Lightning fetches the next batch before the present
+    one is done, and a rollout would then be sampled before the last update.
 
     Args:
-        length: number of batches.
-        make: begins to make them.
+        length: the number of batches.
+        make: a function that returns an iterator over the batches.
     """
 
     def __init__(self, length: int, make: Callable[[], Iterator]) -> None:

@@ -1,4 +1,4 @@
-"""Loggers that write into the run's folder, and texts for any logger."""
+"""Loggers that write into the run folder, and a function that logs text with any logger."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from lightning.pytorch.utilities import rank_zero_only
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.training.private import hide_curves_from
 
-_GLOBAL_STEP = "trainer/global_step"  # the axis of Lightning's curves in W&B
+_GLOBAL_STEP = "trainer/global_step"  # Lightning draws its curves in W&B over this axis
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard's event files in the run's folder."""
+    """Writes TensorBoard's event files into the run folder."""
 
     def __init__(self) -> None:
         super().__init__(save_dir=".", default_hp_metric=False)
         self._folder = Path()
 
     def place(self, folder: Path, first_step: int | None) -> None:
-        """Says where to write. Of a run that goes on, curves from its first step on are hidden."""
+        """Sets the run folder.
+
+        If a run resumes, points of earlier curves from `first_step` on are hidden, because these
+        steps are made again.
+        """
         self._folder = folder
         hide_curves_from(self, first_step)
 
@@ -41,7 +45,10 @@ class TensorBoard(TensorBoardLogger):
 
 
 class CSV(Logger):
-    """All curves in one table, metrics.csv in the run's folder, a row for each time of logging."""
+    """Writes all curves into one table, metrics.csv in the run folder.
+
+    Each call of `log_metrics` makes a row.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +57,11 @@ class CSV(Logger):
         self._is_open = False
 
     def place(self, folder: Path, first_step: int | None) -> None:
-        """Says where to write. Of a run that goes on, rows from its first step on are removed."""
+        """Sets the run folder.
+
+        If a run resumes, earlier rows from `first_step` on are removed, because these steps are
+        made again.
+        """
         self._file, self._first_step = folder / "metrics.csv", first_step
 
     @property
@@ -67,7 +78,7 @@ class CSV(Logger):
         return self._file
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml is beside the table."""
+        """Writes nothing, because config.yaml is in the same folder."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -75,7 +86,7 @@ class CSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes what was logged. The file is first touched when there is a curve to write."""
+        """Writes the rows that were logged since the last call."""
         if not self._rows:
             return
         rows, self._rows = self._rows, []
@@ -84,6 +95,7 @@ class CSV(Logger):
             with self._file.open("a", newline="") as file:
                 csv.DictWriter(file, columns).writerows(rows)
             return
+        # New columns change the header, so the whole file is written again under another name.
         before = self._read()
         self._columns = list(dict.fromkeys([*(before[0] if before else ()), *columns]))
         written = self._file.with_suffix(".tmp")
@@ -105,10 +117,12 @@ class CSV(Logger):
 
 
 class WandB(WandbLogger):
-    """Weights & Biases, whose own files are in the run's folder; WANDB_MODE=offline sends none.
+    """Sends curves to Weights & Biases, and keeps its files in the run folder.
+
+    With WANDB_MODE=offline in the environment, nothing is sent.
 
     Args:
-        project: of W&B.
+        project: the name of the project in W&B.
         settings: other arguments of `wandb.init`, such as entity, group or tags.
 
     Raises:
@@ -124,17 +138,19 @@ class WandB(WandbLogger):
             ) from None
 
     def place(self, folder: Path, first_step: int | None) -> None:
-        """Says where to write. A run that goes on is the same run there, too."""
+        """Sets the run folder. A run that resumes continues the same run in W&B."""
         name = f"{folder.parent.name}-{folder.name}"
         number = zlib.crc32(str(folder.absolute()).encode())
         self._wandb_init |= {"dir": str(folder), "name": name, "id": f"{number:08x}-{name}"[:64]}
 
 
 def place(loggers: Iterable[Logger], folder: Path, first_step: int | None) -> None:
-    """Has loggers of this project write into a run's folder; others write where they were told to.
+    """Makes the loggers of this project write into a run folder. Other loggers are left alone.
 
     Args:
-        first_step: of a run that goes on, the step that it makes first.
+        loggers: all loggers of the run.
+        folder: the run folder.
+        first_step: the first step that a resumed run makes. None for a new run.
     """
     for logger in loggers:
         if isinstance(logger, TensorBoard | CSV | WandB):
@@ -145,12 +161,15 @@ def place(loggers: Iterable[Logger], folder: Path, first_step: int | None) -> No
 def log_text(
     loggers: Iterable[Logger], folder: Path | None, name: str, text: str, step: int | None = None
 ) -> None:
-    """Shows a text in TensorBoard and W&B.
+    """Logs a text in TensorBoard and W&B, or in a file if the run has neither.
 
     Args:
-        loggers: of the run.
-        folder: of the run; where none of its loggers takes texts, the text is added to NAME.md in
+        loggers: all loggers of the run.
+        folder: the run folder. If no logger takes text, the text is added to the file NAME.md in
             it. None writes no file.
+        name: the name of the text.
+        text: the text, as Markdown.
+        step: the optimizer step that it belongs to. None if it belongs to the whole run.
     """
     is_shown = False
     for logger in loggers:

@@ -1,15 +1,15 @@
-"""One rollout and its updates, from top to bottom.
+"""One rollout and its updates, from top to bottom. Read this file first.
 
-    the data module: `Rollouts`                   the module: `Learner`
+    data module: `Rollouts`                    module: `Learner`
 
     prompts -> Collector -> Rollout
-    Rollout -> cut -> mini- and micro-batches --> first of a rollout:     score
-                                                  first of a mini-batch:  decide
-                                                  each of them:           loss
-    the sampler takes the new weights <---------- last of a mini-batch:   optimizer step
+    Rollout -> cut -> micro-batches ---------> first of a rollout:    score
+                                               first of a mini-batch: decide
+                                               every micro-batch:     loss
+    the sampler gets the new weights <-------- last of a mini-batch:  optimizer step
 
-Lightning stands between the two. It asks the data module for one micro-batch after another, hands
-each to the module, and takes an optimizer step when a mini-batch is complete.
+Lightning stands between the two. It asks the data module for one micro-batch after another and
+gives each to the module. When a mini-batch is complete, it makes an optimizer step.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ from stapo_pl.training.scoring import Scorer
 
 @dataclass
 class Rollouts:
-    """Makes rollouts, and hands each of them out as micro-batches."""
+    """Makes rollouts, and gives out each of them as micro-batches."""
 
     source: RolloutSource
     micro_batches: int
-    """Of each mini-batch, on this rank."""
+    """The number of micro-batches that a mini-batch is cut into on this rank."""
     events: Events
 
     def batches(
         self, cursor: int, version: int, number: int, device: torch.device
     ) -> Iterator[MicroBatch]:
-        """The micro-batches of one rollout, in the order in which they are trained on.
+        """Collects one rollout, and yields its micro-batches in the order of training.
 
         Args:
-            cursor: position in the stream of prompts.
-            version: the optimizer step whose policy samples.
-            number: of the rollout in the run.
-            device: where this rank computes.
+            cursor: the position of the first prompt in the stream of prompts.
+            version: the number of optimizer steps that the sampling policy has had.
+            number: the number of the rollout in the run, from 0.
+            device: the device of this rank.
         """
         rollout, metrics = self.source.collect(cursor, device)
         self.events.tell(RolloutCollected(rollout, metrics))
-        # Right after sampling: what is random in the update depends on nothing that came before.
+        # Sampling may use global random numbers, and how many depends on the sampler. A new seed
+        # after it makes the updates (dropout) independent of that, and the same after a resume.
         reseed(self.source.seed, "update", number, World().rank)
         sizes, temperature = self.source.sizes, self.source.decoding.temperature
         batch = cut(rollout, version, sizes, self.micro_batches, temperature)
@@ -72,21 +73,21 @@ class Rollouts:
 
 @dataclass
 class Learner:
-    """Turns the micro-batches of a rollout into shares of the loss."""
+    """Computes the loss of each micro-batch, and what must be known before it."""
 
     objective: Objective
     scorer: Scorer
     gap: SamplerGap
     events: Events
     max_new_tokens: int
-    """Longest possible response."""
+    """The largest possible number of tokens of a response."""
     means: Means = field(default_factory=Means)
-    """Curves of the optimizer step."""
+    """The curves of the present optimizer step."""
     _statistics: list[TokenStatistics] = field(default_factory=list)
-    """Of the micro-batches that this mini-batch has had."""
+    """The statistics of the micro-batches of this mini-batch that have had their pass."""
 
     def begin(self, micro: MicroBatch) -> None:
-        """What has to be known before this micro-batch is trained on."""
+        """Prepares the rollout or the mini-batch if this is its first micro-batch."""
         mini_batch = micro.mini_batch
         if micro is mini_batch.micro_batches[0]:
             if mini_batch.step == 0:
@@ -94,7 +95,10 @@ class Learner:
             self.decide(mini_batch)
 
     def score(self, batch: RolloutBatch) -> None:
-        """Fills in old and reference log-probabilities, and the advantages of tokens."""
+        """Fills in old and reference log-probabilities, and token advantages, of a rollout.
+
+        This runs before the first update, while the policy is still the one that was sampled from.
+        """
         self.gap.start()
         for number, mini_batch in enumerate(batch.mini_batches):
             self.events.tell(Phase("score", number, len(batch.mini_batches)))
@@ -102,7 +106,9 @@ class Learner:
         self.events.tell(RolloutScored(batch))
 
     def decide(self, mini_batch: MiniBatch) -> None:
-        """Decides over the whole mini-batch, and all ranks, which tokens teach and how much."""
+        """Decides which tokens teach, and how much, over the whole mini-batch and all ranks."""
+        # After the first step the policy differs from the one that made the rollout. A selection
+        # that asks for the current policy's statistics then needs a pass of its own.
         is_stale = self.objective.needs_current_statistics and mini_batch.step > 0
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
         statistics = self.scorer.statistics(mini_batch) if is_stale else behavior
@@ -122,11 +128,11 @@ class Learner:
         self._statistics.clear()
 
     def loss(self, micro: MicroBatch) -> Tensor:
-        """The micro-batch's share of the loss; the shares of all ranks add up to the loss."""
+        """Returns the micro-batch's part of the loss. The parts of all ranks add up to the loss."""
         mini_batch, tokens = micro.mini_batch, micro.tokens
         current = self.scorer.passes.current(micro)
         if tokens.old_logprobs_T is None:
-            # Nothing asked for a scoring pass: this is the policy that made the rollout.
+            # There was no scoring pass because this policy is still the one that was sampled from.
             tokens.old_logprobs_T = current.logprobs_T.detach()
         if mini_batch.step == 0:
             self.gap.note(self.scorer.behavior_logprobs(micro, current), tokens)

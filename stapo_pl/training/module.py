@@ -1,4 +1,4 @@
-"""The LightningModule: policy, reference and objective."""
+"""The LightningModule. It holds the policy, the reference policy and the objective."""
 
 from __future__ import annotations
 
@@ -34,35 +34,33 @@ from stapo_pl.training.scoring import OldLogprobs, Scorer
 
 
 class PolicyModule(L.LightningModule):
-    """Updates a policy on micro-batches whose tokens carry their weights already.
+    """Updates a policy on the micro-batches of rollouts.
 
     Args:
-        objective: what is optimized.
-        optimizer: makes the optimizer from the parameters.
-        path: folder or hub name of the starting policy; None is the small one that comes with the
-            package.
-        reference_path: of the reference policy; None is the starting policy. Loaded only if the
-            objective needs it.
-        lora: adapters that are trained in the policy's place; None trains all of it. The starting
-            policy is then at hand as the reference, with adapters off.
-        dropout: whether updates drop activations as the model's configuration and the adapters say;
-            scoring and sampling never do, so that the ratio is then not 1 before the first update.
-        packing: whether the sequences of a micro-batch are laid end to end, so that nothing is
-            computed on padding; for models with plain causal attention.
-        gradient_checkpointing: whether a decoder layer's activations are computed again in the
-            backward pass instead of kept.
+        objective: the loss, and the rules that rollouts are made by.
+        optimizer: a function that makes the optimizer from the parameters.
+        path: the model folder or hub name of the policy to start from. None is the small policy
+            that comes with the package.
+        reference_path: the model folder or hub name of the reference policy. None is the policy to
+            start from. It is loaded only if the objective needs it.
+        lora: adapters that are trained instead of the whole policy. None trains the whole policy.
+        dropout: whether updates use the dropout of the model and of the adapters. Scoring and
+            sampling use none, so the ratio is then not 1 before the first update.
+        packing: whether the sequences of a micro-batch are laid end to end, so that no time is
+            spent on padding. This needs a model with plain causal attention.
+        gradient_checkpointing: whether activations are computed again in the backward pass. This
+            saves memory and costs time.
         compile_layers: whether torch.compile compiles the decoder layers.
-        lr_schedule: what follows the warm-up, counted in optimizer steps: constant, cosine or
-            linear.
-        warmup_steps: optimizer steps over which the learning rate rises from 0.
-        max_sampler_gap_mean: bound of the mean difference between the log-probabilities of sampler
-            and policy; None bounds nothing, and nor do rollouts cut by top-p or top-k.
-        max_sampler_gap_kl: the same for KL(sampler, policy). Both hold where the two round to
-            bfloat16 in their own ways, which no bound of the largest difference does.
-        on_sampler_gap: what to do about more: `warn`, or `raise` before the policy is updated.
+        lr_schedule: the learning rate after the warm-up: constant, cosine or linear.
+        warmup_steps: the number of optimizer steps in which the learning rate rises from 0.
+        max_sampler_gap_mean: the largest mean difference between log-probabilities of sampler and
+            policy. None sets no bound. It is not checked if top-p or top-k cut the rollouts.
+        max_sampler_gap_kl: the largest KL(sampler, policy), in the same way. Both bounds leave room
+            for the different rounding of sampler and policy in bfloat16.
+        on_sampler_gap: what happens above a bound: `warn`, or `raise` before an update.
 
     Raises:
-        ConfigError: the model cannot be used, see `policy`; or a value is out of range.
+        ConfigError: the model cannot be used, or a value is out of range.
     """
 
     def __init__(
@@ -102,7 +100,7 @@ class PolicyModule(L.LightningModule):
         self.tokenizer = load_tokenizer(self.path)
         self.model_config = load_config(self.path)
         self.policy: Policy | None = None
-        # In a list, so that it is no submodule and in no checkpoint.
+        # A list hides it from Lightning, so that it is no submodule and is in no checkpoint.
         self._reference: list[Policy] = []
         self.validation_metrics = Means()
         self.skipped_steps = 0
@@ -115,14 +113,14 @@ class PolicyModule(L.LightningModule):
         old_logprobs: OldLogprobs,
         events: Events,
     ) -> None:
-        """Hands over what learning needs to know of the data; comes before the fit.
+        """Hands over what learning needs to know of the data. This is called before the fit.
 
         Args:
-            sizes: of the batches that rollouts are cut into.
-            rollouts: of the run.
-            decoding: that rollouts are drawn with.
-            old_logprobs: where the ratio's denominator comes from.
-            events: hears of what happens.
+            sizes: the sizes of rollouts and mini-batches.
+            rollouts: the number of rollouts of the run.
+            decoding: the distribution that completions are drawn from.
+            old_logprobs: where old log-probabilities come from: `recompute` or `sampler`.
+            events: the object that passes events to callbacks.
         """
         self.steps = rollouts * sizes.steps_per_rollout
         self.decoding, self.events = decoding, events
@@ -133,18 +131,18 @@ class PolicyModule(L.LightningModule):
     def configure_model(self) -> None:
         if self.policy is None:
             policy = self._load(self.path, "model.path", self.preparation.trained)
-            # In evaluation mode scoring and update are one pass, whatever a model drops.
+            # Without dropout the policy stays in evaluation mode: then scoring and updates agree.
             self.policy = policy.train(self.dropout)
 
     def _load(self, path: str, key: str, prepare: Callable[[Policy], None]) -> Policy:
-        """Sharded, where the strategy shards."""
+        """Loads a policy. With FSDP, the strategy loads it, and every rank gets its share."""
         if self.device_mesh is None:
             return load_policy(path, key, prepare)
         return self.trainer.strategy.load(path, key, prepare)  # type: ignore[attr-defined]
 
     @property
     def reference_is_base(self) -> bool:
-        """Whether the policy without its adapters is the reference."""
+        """Whether the reference policy is the policy with its adapters switched off."""
         return self.lora is not None and self.reference_path == self.path
 
     def on_fit_start(self) -> None:
@@ -170,15 +168,15 @@ class PolicyModule(L.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def current(self, micro: MicroBatch) -> TokenStatistics:
-        """Statistics of the policy, with gradient."""
+        """Returns statistics of the policy, with gradient."""
         return self.policy(micro.on(self.device))
 
     def statistics(self, micro: MicroBatch) -> TokenStatistics:
-        """Statistics of the policy in training's precision, without gradient and dropout."""
+        """Returns statistics of the policy, without gradient and dropout."""
         return self._forward(self.policy, micro)
 
     def reference_statistics(self, micro: MicroBatch) -> TokenStatistics:
-        """Statistics of the reference policy, without gradient."""
+        """Returns statistics of the reference policy, without gradient."""
         if self.reference_is_base:
             with adapters_off(self.policy):
                 return self._forward(self.policy, micro)
@@ -202,11 +200,11 @@ class PolicyModule(L.LightningModule):
         assert age == batch.mini_batch.step, (
             f"stale micro-batch: step {age} of its rollout, made for {batch.mini_batch.step}"
         )
-        # Lightning will divide by both; the weights are already those of the whole mini-batch.
+        # Lightning divides by both numbers, but the weights already average over the mini-batch.
         return self.learner.loss(batch) * self.trainer.accumulate_grad_batches * World().size
 
     def on_train_batch_end(self, outputs, batch: MicroBatch, batch_idx: int) -> None:
-        """Frees the gradients of a step that is done, so that nobody else has to guess when."""
+        """Frees the gradients after an optimizer step, so that the sampler can use the memory."""
         self.curves.batch_ends()
         if not is_inside_mini_batch(self.trainer):
             self.zero_grad()
@@ -221,7 +219,7 @@ class PolicyModule(L.LightningModule):
         self.trainer.finish_rollout()  # type: ignore[attr-defined]
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
-        """Skips an empty mini-batch's step: weight decay and momentum must not move the policy."""
+        """Skips the step of an empty mini-batch, so that weight decay does not move the policy."""
         if self._mini_batch.is_empty:
             optimizer_closure()
             self.learner.means.reset()
@@ -232,7 +230,7 @@ class PolicyModule(L.LightningModule):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Logs the step before clipping; raises TrainingError if it is not finite."""
+        """Logs loss and gradient norm before clipping. TrainingError if one is not finite."""
         if self._mini_batch.step == 0:
             self.gap.check(self.global_step, self.decoding.is_cut)
         values = self.learner.means.compute()
@@ -279,10 +277,10 @@ class PolicyModule(L.LightningModule):
         self.skipped_steps = checkpoint["skipped_steps"]
 
     def check_saved(self, shapes: dict[str, torch.Size]) -> None:
-        """Checks that these are the names and shapes of the parameters that a checkpoint holds.
+        """Checks the names and shapes of the tensors of a checkpoint.
 
         Raises:
-            ConfigError: they are not.
+            ConfigError: they are not those of the policy.
         """
         saved = {name: shape for name, shape in shapes.items() if name.startswith("policy.")}
         own = {f"policy.{name}": p.shape for name, p in self.policy.state_dict().items()}
@@ -294,7 +292,7 @@ class PolicyModule(L.LightningModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Logs each metric of each task that was validated on, and its mean over the tasks."""
+        """Logs each metric of each benchmark, and the mean of each metric over the benchmarks."""
         values = over_tasks(self.validation_metrics.compute())
-        # They are equal on all ranks already; `sync_dist` tells Lightning so.
+        # They are equal on all ranks already. `sync_dist` keeps Lightning from warning.
         self.log_dict({f"val/{name}": value for name, value in values.items()}, sync_dist=True)

@@ -1,4 +1,4 @@
-"""What callbacks are handed of a run."""
+"""What a callback of this project is given when a run starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stapo_pl.training.module import PolicyModule
 
 @dataclass
 class Parts:
-    """The parts of a run."""
+    """The module, the data module and the events of a run."""
 
     module: PolicyModule
     data: RolloutDataModule
@@ -21,10 +21,13 @@ class Parts:
 
 
 class RunCallback(L.Callback):
-    """A callback that is handed the parts of its run.
+    """A callback that is given the parts of its run.
 
-    Callbacks that listen for events do not depend on their order in the trainer's list.
+    Such a callback listens for events, so it does not depend on the order of the trainer's list.
     """
 
     def connect(self, parts: Parts) -> None:
-        """Keeps what it needs, and listens for events. Called before each fit, ahead of `setup`."""
+        """Keeps the parts that it needs, and starts to listen for events.
+
+        The trainer calls this before each fit, and before `setup`.
+        """

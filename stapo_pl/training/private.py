@@ -1,6 +1,7 @@
-"""All that this project touches of Lightning's private parts.
+"""All uses of private parts of Lightning.
 
-Lightning 2.6 has no public way to these; a new release of it is checked here first.
+Lightning 2.6 has no public functions for these. If a new release of Lightning breaks something,
+look here first.
 """
 
 from __future__ import annotations
@@ -25,36 +26,36 @@ def is_first_process() -> bool:
 
 
 def is_inside_mini_batch(trainer: L.Trainer) -> bool:
-    """Whether the optimizer step that the present micro-batch belongs to is still to come."""
+    """Returns whether more micro-batches of the present mini-batch follow."""
     return trainer.fit_loop._should_accumulate()
 
 
 def forget_logged(trainer: L.Trainer) -> None:
-    """Drops what was logged, so that a skipped step does not log the step before it again."""
+    """Forgets what was logged. Otherwise a skipped step would log the step before it again."""
     trainer._results.reset()
 
 
 def validate(trainer: L.Trainer) -> None:
-    """Makes one validation, as Lightning's own training loop does it between batches."""
+    """Makes one validation in the way in which Lightning does it between batches."""
     trainer.validating = True
     trainer.fit_loop.epoch_loop.val_loop.run()
     trainer.training = True
 
 
 def validate_after_training(trainer: L.Trainer) -> None:
-    """Makes one validation whose curves stand at the last step, not at a step after it."""
+    """Makes one validation whose curves are logged at the last step, not one step later."""
     trainer.fit_loop.epoch_loop._batches_that_stepped -= 1
     validate(trainer)
     trainer.fit_loop.epoch_loop._batches_that_stepped += 1
 
 
 def set_checkpoint_interval(checkpoint: ModelCheckpoint, rollouts: int) -> None:
-    """Saves at the ends of those rollouts whose number, from 1 on, is a multiple of this."""
+    """Makes a callback save at the end of every n-th rollout, where n is `rollouts`."""
     checkpoint._every_n_epochs = rollouts
 
 
 def save_last_rollout(checkpoint: ModelCheckpoint, trainer: L.Trainer) -> None:
-    """Saves after training, as at the end of the last rollout, unless that was saved already."""
+    """Saves the last rollout after training, unless it was saved at its end."""
     if checkpoint._last_global_step_saved != trainer.global_step:
         candidates = checkpoint._monitor_candidates(trainer)
         last = {"epoch": candidates["epoch"] - 1}
@@ -62,25 +63,26 @@ def save_last_rollout(checkpoint: ModelCheckpoint, trainer: L.Trainer) -> None:
 
 
 def hide_curves_from(logger: TensorBoardLogger, step: int | None) -> None:
-    """Curves that an earlier start wrote at this step or later are not shown."""
+    """Hides points of curves that an earlier start wrote at this step or later."""
     logger._kwargs["purge_step"] = step
 
 
 def add_summary(logger: TensorBoardLogger, summary) -> None:
-    """Writes a summary that TensorBoard's writer has no method for."""
+    """Writes a summary for which TensorBoard's writer has no method."""
     logger.experiment._get_file_writer().add_summary(summary)
 
 
 def take_signals(trainer: L.Trainer) -> Signals:
-    """Puts this project's handlers of signals in the place of Lightning's."""
+    """Replaces Lightning's handlers of signals by those of this project."""
     trainer._signal_connector = Signals(trainer)
     return trainer._signal_connector
 
 
 class Signals(_SignalConnector):
-    """In the place of Lightning's handlers, which end a run after its rollout, with exit code 0.
+    """The handlers of signals that replace Lightning's.
 
-    Theirs also start collectives from inside a handler, where another collective may be under way.
+    Lightning's handlers end a run after the rollout with exit code 0, as if it were complete. They
+    also start a collective call inside a handler, while another such call may be running.
     """
 
     def register_signal_handlers(self) -> None:
@@ -91,10 +93,10 @@ class Signals(_SignalConnector):
             self._register_signal(signal.SIGUSR1, self._ask_for_requeue)
 
     def requeue_is_due(self, device: torch.device) -> bool:
-        """Whether any rank was asked to be queued again. Collective over all ranks."""
+        """Returns whether any rank was asked to be queued again. All ranks call this together."""
         return bool(World().sum(torch.tensor(int(self._is_requeue_asked), device=device)))
 
     def _ask_for_requeue(self, signum, frame) -> None:
         self._is_requeue_asked = True
-        # Not printed: the signal may have come in the middle of a print.
+        # This does not use print, because the signal may come in the middle of another print.
         os.write(2, b"\nSIGUSR1: this job is queued again when the rollout is done and saved\n")

@@ -1,4 +1,7 @@
-"""Where a run is logged, and how the run that is to go on is found again."""
+"""The run folder: where it is, and how the checkpoint to resume from is found.
+
+The run folder `logs/NAME/version_N` holds the configuration, the checkpoints and the curves.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +17,34 @@ from pathlib import Path
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.training.private import is_first_process
 
-# The file of a run folder that says which job of a scheduler it belongs to.
+# This file in a run folder names the job of a scheduler that the run belongs to.
 _JOB = ".job"
 _VERSION = re.compile(r"version_(\d+)")
 
 
 @dataclass
 class Run:
-    """Where a run is logged.
+    """The name of a run, and how often it saves checkpoints and shows completions.
 
     Args:
-        name: folder of the run under `logs`; None is the objective, the task, what was set
-            otherwise than usual, and the seed. Each start makes a folder version_0, version_1, ...
-            in it; ckpt_path=last continues the newest.
-        objective: in that name; None is the class. `objective=stapo_v1` sets it to the file's name.
-        task: likewise.
-        experiment: in front of that name; `experiment=NAME` sets it.
-        logs: folder of all runs.
-        checkpoint_every: rollouts between two checkpoints; the last rollout always has one.
-        checkpoint_keep: how many of the newest checkpoints stay; -1 keeps all.
-        completions: how many completions of a rollout are shown; 0 shows none.
-        completions_every: rollouts between two that are shown.
+        name: the name of the run, which is a folder in `logs`. None makes a name from the
+            objective, the task, the settings that differ from the defaults, and the seed. Each
+            start makes a folder version_0, version_1, ... in it. ckpt_path=last continues the
+            newest.
+        objective: the objective's part of that name. None takes the class, and `objective=FILE` on
+            the command line takes the name of the file.
+        task: the task's part of that name. None takes the class, and `task=FILE` on the command
+            line takes the name of the file.
+        experiment: the first part of that name. `experiment=FILE` on the command line sets it.
+        logs: the folder of all runs.
+        checkpoint_every: the number of rollouts from one checkpoint to the next. The last rollout
+            always has one.
+        checkpoint_keep: how many of the newest checkpoints are kept. -1 keeps all.
+        completions: how many completions of a rollout are shown. 0 shows none.
+        completions_every: the number of rollouts from one that is shown to the next.
 
     Raises:
-        ConfigError: one of the numbers is out of range.
+        ConfigError: a number is out of range.
     """
 
     name: str | None = None
@@ -63,10 +70,10 @@ class Run:
 
 
 def check_writable(logs: Path) -> None:
-    """Checks that runs can be written in `logs`, which is made if it is not there.
+    """Makes the folder of all runs if it does not exist, and checks that it can be written to.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: it cannot be written to.
     """
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -77,15 +84,15 @@ def check_writable(logs: Path) -> None:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders `version_0`, `version_1`, ... of a run's name, oldest first."""
+    """Returns the run folders `version_0`, `version_1`, ... of a name, oldest first."""
     found = [p for p in root.glob("version_*") if _VERSION.fullmatch(p.name)]
     return sorted(found, key=lambda p: int(_VERSION.fullmatch(p.name)[1]))
 
 
 def next_run_folder(root: Path) -> Path:
-    """The folder of a new run of this name, made so that no other start can take it.
+    """Makes the folder of a new run of this name. No other start can take the same folder.
 
-    The first process makes it; the others write nothing that the first one does not tell them.
+    Only the first process makes it. The others learn its name from the first one later.
     """
     is_first = is_first_process() and not any(
         int(os.environ.get(name, 0)) for name in ("NODE_RANK", "GROUP_RANK")
@@ -106,15 +113,15 @@ def next_run_folder(root: Path) -> Path:
 
 
 def find_start(root: Path, given: str | Path | None) -> Path | None:
-    """The checkpoint that a run goes on from; None if it starts.
+    """Returns the checkpoint that a run resumes from, or None for a new run.
 
     Args:
-        root: folder of the run's name.
-        given: a checkpoint, or `last` for the newest of this name. A job that its scheduler started
-            again goes on from its own, whatever is given.
+        root: the folder of the run's name.
+        given: a checkpoint, or `last` for the newest one of this name. If a scheduler has started
+            its job again, the job resumes from its own checkpoint, whatever is given here.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such checkpoint.
     """
     if restarted := checkpoint_of_restarted_job(root.parent):
         return restarted.absolute()
@@ -126,7 +133,7 @@ def find_start(root: Path, given: str | Path | None) -> Path | None:
 
 
 def settle_folder(root: Path, checkpoint: Path | None) -> tuple[Path, bool]:
-    """The folder of a run, and whether it is a new one. The run of a checkpoint keeps its own."""
+    """Returns the run folder, and whether it is new. A resumed run keeps its folder."""
     check_writable(root.parent)
     if checkpoint is not None and checkpoint.parent.name == "checkpoints":
         take_over(checkpoint.parents[1])
@@ -135,17 +142,17 @@ def settle_folder(root: Path, checkpoint: Path | None) -> tuple[Path, bool]:
 
 
 def remove_run_folder(folder: Path) -> None:
-    """Removes the folder of a run that never began, and that of its name if it was the only one."""
+    """Removes the folder of a run that never began, and the folder of its name if it is empty."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.parent.is_dir() and not any(folder.parent.iterdir()):
         folder.parent.rmdir()
 
 
 def last_checkpoint(root: Path) -> Path:
-    """The newest complete checkpoint of the newest run of this name that has one.
+    """Returns the newest checkpoint of the newest run of this name that has one.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no run of this name has a checkpoint.
     """
     for folder in reversed(run_folders(root)):
         if found := _newest_checkpoint(folder):
@@ -160,10 +167,11 @@ def last_checkpoint(root: Path) -> Path:
 
 
 def checkpoint_of_restarted_job(logs: Path) -> Path | None:
-    """Where a job goes on that its scheduler started again; None for a first start.
+    """Returns the checkpoint of a job that its scheduler has started again.
 
-    SLURM counts the starts of a job that was queued again, torchrun those of its workers. None
-    also if the job was ended before its first checkpoint: then it begins anew.
+    SLURM counts how often a job was queued again, and torchrun how often it started its workers.
+    The result is None at the first start, and also if the job was ended before its first
+    checkpoint. The run then begins anew.
     """
     counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
     if not any(int(os.environ.get(name) or 0) for name in counts):
@@ -174,20 +182,21 @@ def checkpoint_of_restarted_job(logs: Path) -> Path | None:
 
 
 def take_over(folder: Path) -> None:
-    """Notes that the run in this folder is from now on this job's."""
+    """Writes into a run folder that its run now belongs to this job."""
     if (job := _job()) and is_first_process():
         (folder / _JOB).write_text(job)
 
 
 def _job() -> str | None:
-    """What names the job of a scheduler, through all of its starts; None without a scheduler."""
+    """Returns a name of this job that stays the same at every start. None without a scheduler."""
     environment = os.environ
     if "SLURM_ARRAY_JOB_ID" in environment:
         return f"slurm {environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
     if "SLURM_JOB_ID" in environment:
         return f"slurm {environment['SLURM_JOB_ID']}"
     if "TORCHELASTIC_RUN_ID" in environment:
-        # Unless it was given, the id is the same for all. On one node, torchrun itself is not.
+        # If the user gave no id, it is the same for all runs. On one node, the process number of
+        # torchrun tells them apart.
         is_alone = environment.get("GROUP_WORLD_SIZE") == "1"
         return f"torchrun {environment['TORCHELASTIC_RUN_ID']} {os.getppid() if is_alone else ''}"
     return None
@@ -203,7 +212,7 @@ def _written(path: Path) -> int:
 
 
 def why_not_written(error: OSError, folder: Path) -> str | None:
-    """In one line, what a full disk or a deleted run folder says; None for any other error."""
+    """Returns a line about a full disk or a deleted run folder. None for any other error."""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
     is_gone = error.errno == errno.ENOENT and not folder.exists()
     if is_full or is_gone:

@@ -1,4 +1,4 @@
-"""What the policies say of a mini-batch before the policy is updated on it."""
+"""Scoring passes: the statistics of a mini-batch before the policy is updated on it."""
 
 from __future__ import annotations
 
@@ -17,43 +17,50 @@ OldLogprobs = Literal["recompute", "sampler"]
 
 
 class Passes(Protocol):
-    """The forward passes of the policies; the module makes them."""
+    """The forward passes of policy and reference policy. The module makes them."""
 
     @property
     def device(self) -> torch.device: ...
 
     dropout: bool
-    """Whether passes with gradient drop activations."""
+    """Whether passes with gradient use dropout."""
 
     def current(self, micro: MicroBatch) -> TokenStatistics:
-        """Statistics of the policy that is being updated, with gradient."""
+        """Returns the statistics of the policy that is being updated, with gradient."""
 
     def statistics(self, micro: MicroBatch) -> TokenStatistics:
-        """The same without gradient and dropout."""
+        """Returns the statistics of the same policy, without gradient and dropout."""
 
     def reference_statistics(self, micro: MicroBatch) -> TokenStatistics:
-        """Statistics of the reference policy, without gradient."""
+        """Returns the statistics of the reference policy, without gradient."""
 
 
 @dataclass
 class Scorer:
-    """Scores mini-batches, with as few passes as the objective allows."""
+    """Fills in what the objective needs of each mini-batch, with as few passes as possible."""
 
     objective: Objective
+    """The objective, which says what it needs."""
     passes: Passes
+    """The forward passes of the policies."""
     old_logprobs: OldLogprobs
-    """Whether the policy computes the old log-probabilities again, or the sampler's are taken."""
+    """`recompute`: a pass of the policy gives the old log-probabilities. `sampler`: those that the
+    sampler reported are used."""
     epochs_per_rollout: int
+    """The number of times that each mini-batch is visited."""
 
     @property
     def device(self) -> torch.device:
         return self.passes.device
 
     def score(self, mini_batch: MiniBatch, is_first: bool) -> None:
-        """Fills in the scores of a mini-batch whose rollout the present policy has made.
+        """Fills in statistics, log-probabilities and token advantages of a mini-batch.
+
+        The policy must still be the one that made the rollout.
 
         Args:
-            is_first: whether it is the rollout's first mini-batch.
+            mini_batch: the mini-batch. Its tokens are filled in.
+            is_first: whether this is the first mini-batch of the rollout.
         """
         mini_batch.behavior = self._behavior(mini_batch, is_first)
         if self.objective.needs_reference:
@@ -70,33 +77,42 @@ class Scorer:
                 micro.tokens.advantages_T = part
 
     def statistics(self, mini_batch: MiniBatch) -> TokenStatistics:
-        """Statistics of a whole mini-batch under the policy as it is now, without gradient."""
+        """Returns the statistics of a mini-batch under the present policy, without gradient."""
         return TokenStatistics.cat(
             [self.passes.statistics(micro) for micro in mini_batch.micro_batches]
         )
 
     def behavior_logprobs(self, micro: MicroBatch, current: TokenStatistics) -> Tensor:
-        """Log-probabilities under the policy that made the rollout, at the rollout's first step."""
+        """Returns log-probabilities under the policy that made the rollout.
+
+        This may be called only at the first step of a rollout, before the policy is updated.
+
+        Args:
+            micro: the micro-batch.
+            current: the statistics of the pass with gradient.
+        """
         if self.old_logprobs == "recompute":
             return micro.tokens.old_logprobs_T
         if self.passes.dropout:
-            # The sampler is compared with what it sampled from, which drops nothing.
+            # The sampler uses no dropout, so it is compared with a pass without dropout.
             return self.passes.statistics(micro).logprobs_T
         return current.logprobs_T.detach()
 
     def _behavior(self, mini_batch: MiniBatch, is_first: bool) -> TokenStatistics | None:
-        """Fills in old log-probabilities; returns statistics if anything needs them yet."""
+        """Fills in old log-probabilities, and returns the statistics if something needs them."""
         objective, micros = self.objective, mini_batch.micro_batches
         if self.old_logprobs == "sampler":
             for micro in micros:
                 micro.tokens.old_logprobs_T = micro.tokens.sampler_logprobs_T
-            # What selects by current statistics has a pass of its own in each later mini-batch.
+            # A selection by current statistics has a pass of its own in each later mini-batch, so
+            # it needs one here only for the first.
             asked = is_first or not objective.needs_current_statistics
             asked &= objective.selection is not None
             asked |= objective.token_advantage is not None
             return self.statistics(mini_batch) if asked else None
-        # The first update still sees the policy that made the rollout. Unless anything asks before
-        # it, or it drops activations, its own forward pass serves as its mini-batch's scoring pass.
+        # The first update still sees the policy that made the rollout, so its forward pass can
+        # serve as the scoring pass of its mini-batch. That fails if something needs the statistics
+        # before this pass, or if the pass uses dropout.
         asked = objective.needs_behavior_statistics or objective.correction is not None
         asked |= self.passes.dropout
         if is_first and not asked and self.epochs_per_rollout == 1:
@@ -108,5 +124,5 @@ class Scorer:
 
 
 def sizes(micros: Sequence[MicroBatch]) -> list[int]:
-    """Response tokens of each micro-batch."""
+    """Returns the number of response tokens of each micro-batch."""
     return [len(micro.tokens) for micro in micros]

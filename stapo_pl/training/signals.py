@@ -1,7 +1,8 @@
 """What a run does when a scheduler asks it to end.
 
-SIGTERM ends it at once, as Ctrl-C does. Under SLURM, the signal that comes before the time limit
-(`sbatch --signal=USR1@600`) lets it finish its rollout, save, and have the job queued again.
+SIGTERM ends the run at once, as Ctrl-C does. SLURM can send another signal some time before the
+time limit (`sbatch --signal=USR1@600`). The run then finishes its rollout, saves a checkpoint, and
+SLURM queues the job again.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from stapo_pl.core.errors import Terminated
 
 
 def end_on_sigterm() -> None:
-    """From now on, SIGTERM raises `Terminated` in the main thread."""
+    """Makes SIGTERM raise `Terminated` in the main thread from now on."""
     signal.signal(signal.SIGTERM, terminate)
 
 
 def terminate(signum, frame) -> None:
-    """Handles a SIGTERM: ends what the process does."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not disturb the ending
+    """Handles SIGTERM by raising `Terminated`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not disturb the ending
     raise Terminated("SIGTERM")
 
 
 def requeue() -> None:
-    """Has SLURM queue this job again: it starts with the same command, and goes on."""
+    """Asks SLURM to queue this job again. It will start with the same command, and resume."""
     array, job = (os.environ.get(f"SLURM_{name}") for name in ("ARRAY_JOB_ID", "JOB_ID"))
     if array is not None:
         job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

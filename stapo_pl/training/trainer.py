@@ -1,4 +1,4 @@
-"""Lightning's trainer, for rollouts that are one whole and precision that is one setting."""
+"""Lightning's trainer with the defaults of this project, which never stops inside a rollout."""
 
 from __future__ import annotations
 
@@ -29,36 +29,38 @@ from stapo_pl.training.wiring import connect
 
 
 class RolloutTrainer(L.Trainer):
-    """A trainer for which a rollout is one whole, and whose passes compute alike by any strategy.
+    """A trainer that finishes each rollout, and that computes alike with every strategy.
 
-    A rollout that is cut short cannot be gone on with: made again from weights that have moved, it
-    would be another one. So a request to stop or to save that comes inside a rollout (from a
-    callback that counts steps or seconds, a validation, a signal) is put off to the rollout's end.
+    A run cannot resume inside a rollout: the weights have changed, so sampling again would give
+    another rollout. If something asks to stop or to save inside a rollout, the trainer does so at
+    its end. Such a request can come from a callback, a validation or a signal.
 
-    It has the callbacks of this project, a logger and a folder of its own, so that a run from
-    Python is what the command makes of it.
+    The trainer adds the callbacks of this project, a logger and a run folder. A run from Python
+    therefore does the same as the command.
 
     Args:
-        run: its name, the folder of all runs, and how often it saves and shows completions. The
-            folder of this run, `logs/name/version_N`, is made when `fit` begins.
-        without: names of this project's callbacks to leave out. There is always a sampler.
-        precision: `auto` is bf16-mixed on a GPU and 32-true on a CPU. Weights, gradients and
-            optimizer state are fp32 either way (fp64 with 64-true).
-        devices: processes of a node, one for each GPU; or the numbers of the GPUs.
-        logger: None is TensorBoard in the run's folder, and false is none.
-        callbacks: of the user's. One of a class of this project takes the place of the default.
-        max_epochs: rollouts of the run.
-        accumulate_grad_batches: micro-batches of a mini-batch, on each rank.
-        check_val_every_n_epoch: rollouts between two validations.
-        gradient_clip_val: largest norm of the gradient; None does not clip.
-        log_every_n_steps: optimizer steps between two points of a curve.
-        num_sanity_val_steps: validation batches before training; the run validates then anyway.
-        use_distributed_sampler: of Lightning, and of no use here: ranks share prompts themselves.
+        run: the name of the run, the folder of all runs, and how often checkpoints are written and
+            completions are shown. The run folder `logs/name/version_N` is made when `fit` begins.
+        without: the names of this project's callbacks that are left out. A sampler is always there.
+        precision: the type that passes compute in. `auto` is bf16-mixed on a GPU and 32-true on a
+            CPU. Weights, gradients and optimizer state are fp32 in both cases (fp64 with 64-true).
+        devices: the number of processes of a node, one for each GPU; or a list of GPUs.
+        logger: one logger or several. None is TensorBoard in the run folder, and false is none.
+        callbacks: callbacks of your own. One of a class of this project replaces the default one.
+        max_epochs: the number of rollouts of the run.
+        accumulate_grad_batches: the number of micro-batches of a mini-batch on each rank.
+        check_val_every_n_epoch: the number of rollouts from one validation to the next.
+        gradient_clip_val: the largest norm of the gradient. None does not clip.
+        log_every_n_steps: the number of optimizer steps from one point of a curve to the next.
+        num_sanity_val_steps: the number of validation batches that Lightning tries first. They are
+            not needed, because a run validates before its first step.
+        use_distributed_sampler: a setting of Lightning that has no use here, because ranks share
+            the prompts without it.
         inference_mode: whether Lightning validates under torch.inference_mode.
-        enable_checkpointing: false makes no checkpoints.
-        enable_progress_bar: false shows no progress bar.
+        enable_checkpointing: whether checkpoints are written. The default is true.
+        enable_progress_bar: whether a progress bar is shown. The default is true.
         enable_model_summary: whether Lightning prints the layers of the policy.
-        plugins: of the user's; checkpoints are written whole in any case.
+        plugins: plugins of Lightning. The one that writes checkpoints is added unless it is given.
     """
 
     callbacks: list[Callback]
@@ -92,7 +94,7 @@ class RolloutTrainer(L.Trainer):
         on_gpu |= accelerator == "auto" and torch.cuda.is_available()
         computes_in = compute_dtype(precision, on_gpu)
         if on_gpu and computes_in == torch.bfloat16:
-            # What is left in fp32 takes the tensor cores, too.
+            # Operations that stay in fp32 may use the tensor cores too.
             torch.set_float32_matmul_precision("high")
         if isinstance(strategy, FSDP):
             strategy.compute_dtype = computes_in  # it casts its shards itself
@@ -100,13 +102,14 @@ class RolloutTrainer(L.Trainer):
         (name,) = (name for name, dtype in PRECISIONS.items() if dtype == computes_in)
         self._asked_to_stop = False
         self.requeue_is_due = False
-        """Whether a signal asked to save at a rollout's end and to be queued again."""
-        # Of each path that is to be saved at the rollout's end, how; and those to be removed then.
+        """Whether a signal asked to save at the end of the rollout and to be queued again."""
+        # Paths to save at the end of the rollout, with the options of each, and paths to remove
+        # then.
         self._to_save: dict[str, dict[str, Any]] = {}
         self._to_remove: list[str] = []
         self.run = run or Run()
         self.folder: Path | None = None
-        """The run's folder, once it is made."""
+        """The run folder. None before it is made."""
         left_out = [*without]
         left_out += ["RunProgress"] * (enable_progress_bar is False)
         left_out += ["RolloutCheckpoint"] * (enable_checkpointing is False)
@@ -126,7 +129,7 @@ class RolloutTrainer(L.Trainer):
             num_sanity_val_steps=num_sanity_val_steps,
             use_distributed_sampler=use_distributed_sampler,
             inference_mode=inference_mode,
-            # Where this project's are left out, Lightning's own are not to come in their place.
+            # If a callback of this project is left out, Lightning must not add its own instead.
             enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in chosen),
             enable_progress_bar=any(isinstance(c, ProgressBar) for c in chosen),
             enable_model_summary=enable_model_summary,
@@ -135,7 +138,8 @@ class RolloutTrainer(L.Trainer):
         )
         self._signals = take_signals(self)
         self._remove_now = self.strategy.remove_checkpoint
-        # Whoever saves also removes what came before, which must stay until the new one is there.
+        # A callback that saves also removes the checkpoint before. If saving is put off, removing
+        # must be put off too, or there would be no checkpoint for a while.
         self.strategy.remove_checkpoint = self._remove_checkpoint  # type: ignore[method-assign]
 
     def fit(  # type: ignore[override]  # both parts are needed, and loaders are not taken
@@ -144,11 +148,13 @@ class RolloutTrainer(L.Trainer):
         """Trains the policy on rollouts of the data.
 
         Args:
-            ckpt_path: a checkpoint to go on from, or `last` for the newest of the run's name.
+            model: the module, which holds the policy and the objective.
+            datamodule: the data module, which makes the rollouts.
+            ckpt_path: a checkpoint to resume from, or `last` for the newest one of the run's name.
+                None starts a new run.
 
         Raises:
-            ConfigError: the parts do not go together, see `wiring.connect`; or there is no such
-                checkpoint.
+            ConfigError: `wiring.connect` refuses the settings, or there is no such checkpoint.
         """
         connect(self, model, datamodule)
         if self.folder is None:
@@ -165,37 +171,39 @@ class RolloutTrainer(L.Trainer):
         super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
 
     def log_into(self, folder: Path, first_step: int | None) -> None:
-        """Says which folder is the run's.
+        """Sets the run folder, and makes the loggers write into it.
 
         Args:
-            first_step: of a run that goes on, the step that it makes first.
+            folder: the run folder.
+            first_step: the first step that a resumed run makes. None for a new run.
         """
         self.folder = folder
         place(self.loggers, folder, first_step)
 
     @property
     def log_dir(self) -> str | None:
-        """The run's folder, whatever its loggers are. Collective over all ranks."""
+        """The run folder, with any logger. All ranks must read this together."""
         return self.strategy.broadcast(str(self.folder) if self.folder else None)
 
     @property
     def inside_rollout(self) -> bool:
-        """Whether a rollout has begun and is not trained on to its end."""
+        """Whether the updates of a rollout have begun and are not finished."""
         progress: Any = self.fit_loop.epoch_progress.current
         return progress.ready > progress.processed
 
     @property
     def should_stop(self) -> bool:
-        """Whether to stop training; false inside a rollout, whoever asked for it there."""
+        """Whether to stop training. Inside a rollout this is always false."""
         return self._asked_to_stop and not self.inside_rollout
 
     @should_stop.setter
     def should_stop(self, value: bool) -> None:
-        # `trainer.should_stop = trainer.should_stop or mine` must not take back what was asked for.
+        # Callbacks write `trainer.should_stop = trainer.should_stop or mine`. Inside a rollout they
+        # read false, so writing false there must not withdraw an earlier request.
         self._asked_to_stop = value or (self._asked_to_stop and self.inside_rollout)
 
     def save_checkpoint(self, filepath, weights_only=None, storage_options=None) -> None:
-        """Saves the run; inside a rollout, at its end."""
+        """Writes a checkpoint. Inside a rollout, it is written at the end of the rollout."""
         options = {"weights_only": weights_only, "storage_options": storage_options}
         if self.inside_rollout:
             if not self._to_save:
@@ -207,7 +215,7 @@ class RolloutTrainer(L.Trainer):
             super().save_checkpoint(filepath, **options)
 
     def finish_rollout(self) -> None:
-        """Does what was put off; the module calls it at the end of each rollout, on all ranks."""
+        """Does what was put off. The module calls this at the end of each rollout on all ranks."""
         self.requeue_is_due = self._signals.requeue_is_due(self.strategy.root_device)
         if self.requeue_is_due:
             self.should_stop = True
@@ -226,7 +234,7 @@ class RolloutTrainer(L.Trainer):
 
 
 def default_name(module: PolicyModule, data: RolloutDataModule, run: Run) -> str:
-    """`stapo-arithmetic-seed0`: the name of a run that was given none."""
+    """Returns the name of a run that was given none, such as `stapo-arithmetic-seed0`."""
     objective = run.objective or type(module.objective).__name__
     task = run.task or type(data.task).__name__
     return "-".join(filter(None, (run.experiment, objective, task, f"seed{data.seed}"))).lower()

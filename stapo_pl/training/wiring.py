@@ -1,6 +1,7 @@
-"""Who hands what to whom, once, before a fit.
+"""Connects module, data module and callbacks once, before a fit.
 
-Module, data module and callbacks know of each other what is handed over here, and nothing else.
+They know only what is handed over here, and nothing else of each other. No file but this one and
+`trainer.py` knows all of them.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModule) -> None:
-    """Makes one run of the three.
+    """Gives module, data module and callbacks what they need of each other.
 
     Raises:
-        ConfigError: the objective's ratio is not to the distribution that rollouts are drawn from.
+        ConfigError: `check_ratio` refuses the settings.
     """
     check_ratio(module.objective.correction, data)
     events = Events()
@@ -43,10 +44,17 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
 
 
 def check_ratio(correction: Correction | None, data: RolloutDataModule) -> None:
-    """Checks that the ratio of an objective is to the distribution that rollouts are drawn from.
+    """Checks that the ratio in the loss fits the distribution that completions are drawn from.
+
+    The ratio divides probabilities of the policy. If top-p or top-k cut the distribution, the
+    sampler's probabilities are not the policy's, and only some corrections make up for that.
+
+    Args:
+        correction: the correction of the objective, if it has one.
+        data: the data module, whose settings are checked.
 
     Raises:
-        ConfigError: it is not; the message says what to set.
+        ConfigError: the settings do not fit. The message says what to set.
     """
     decoding = data.decoding
     if correction is not None and data.old_logprobs == "sampler":

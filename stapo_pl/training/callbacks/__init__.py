@@ -1,4 +1,9 @@
-"""Lightning callbacks: the sampler's life, progress, logs and the closing table."""
+"""The callbacks that every run has, unless one is left out by its name.
+
+`sampler.py` samples completions, `progress.py` shows the progress bar, and `checkpoint.py` writes
+checkpoints. `rollout_log.py` shows some completions, `summary.py` prints the table at the end, and
+`alarms.py` warns if nothing can be learned.
+"""
 
 from stapo_pl.training.callbacks.alarms import Alarms
 from stapo_pl.training.callbacks.checkpoint import RolloutCheckpoint

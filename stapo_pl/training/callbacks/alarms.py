@@ -1,4 +1,4 @@
-"""A run from which nothing can be learned says so, with the likely cause."""
+"""Warns, with the likely cause, if nothing can be learned from a run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from stapo_pl.insight.reasons import first_rollout, why_silent
 from stapo_pl.training.events import RolloutDone
 from stapo_pl.training.parts import Parts, RunCallback
 
-# Rollouts without signal, one after another, that are no chance any more.
+# One rollout without signal can be chance. So many in a row cannot.
 _PATIENCE = 5
 
 
 class Alarms(RunCallback):
-    """Warns once of each fault that leaves a run without signal.
+    """Warns once about each fault that leaves a run without signal.
 
-    After the first rollout: nearly no response was judged, ended, or had an answer. After five
-    rollouts in a row: none of them taught anything. All ranks measure the same, the first one
-    speaks.
+    After the first rollout, it warns if nearly no response was judged, came to an end, or had an
+    answer. Later, it warns if five rollouts in a row taught nothing. All ranks see the same
+    numbers, and the first rank prints.
     """
 
     def __init__(self) -> None:
         self._silent = 0
-        """Rollouts in a row that taught nothing; once the warning is given, it stays."""
+        """The number of rollouts in a row that taught nothing. It stays after the warning."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"silent": self._silent}

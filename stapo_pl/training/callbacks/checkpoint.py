@@ -1,4 +1,4 @@
-"""When a run is saved."""
+"""Decides when checkpoints are written. A checkpoint is a file to resume a run from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stapo_pl.training.shared_folder import check_shared
 
 
 class RolloutCheckpoint(ModelCheckpoint):
-    """Saves at the end of every n-th rollout and of the last one, whatever ends the run.
+    """Writes a checkpoint at the end of every n-th rollout, and of the last one.
 
     Args:
-        every_n_rollouts: rollouts between checkpoints.
-        keep: how many of the newest ones to keep; -1 keeps all.
+        every_n_rollouts: the number of rollouts from one checkpoint to the next.
+        keep: how many of the newest checkpoints are kept. -1 keeps all.
     """
 
     def __init__(self, every_n_rollouts: int = 5, keep: int = 1) -> None:
@@ -34,7 +34,8 @@ class RolloutCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        # Lightning never deletes what a run was resumed from, so each resume would leave one more.
+        # Lightning never deletes the checkpoint that a run resumed from, so each resume would leave
+        # one more file.
         trainer.ckpt_path = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

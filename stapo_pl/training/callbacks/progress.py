@@ -15,9 +15,9 @@ from stapo_pl.training.parts import Parts, RunCallback
 
 
 class RunProgress(RunCallback, ProgressBar):
-    """Counts optimizer steps from the run's beginning to its end, and names the phase.
+    """Counts optimizer steps from the start of the run to its end, and names the phase.
 
-    Lightning's own bar starts again with every epoch, which here is every rollout.
+    Lightning's own bar starts again with every epoch, which is a rollout here.
     """
 
     def __init__(self) -> None:

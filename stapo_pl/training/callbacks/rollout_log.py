@@ -1,4 +1,4 @@
-"""Some completions of a rollout, as text."""
+"""Logs some responses of a rollout as text, so that people can read what the policy writes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stapo_pl.training.parts import Parts, RunCallback
 
 
 class RolloutLog(RunCallback):
-    """Logs a few completions of a rollout when it has been trained on.
+    """Logs a few responses with their scores at the end of a rollout.
 
     Args:
-        completions: how many completions to show, from one group each; 0 shows none.
-        every_n_rollouts: how often to show them.
+        completions: how many responses are shown, each from another group. 0 shows none.
+        every_n_rollouts: the number of rollouts from one such log to the next.
 
     Raises:
-        ConfigError: every_n_rollouts below 1.
+        ConfigError: `every_n_rollouts` is below 1.
     """
 
     def __init__(self, completions: int = 4, every_n_rollouts: int = 10) -> None:
@@ -39,7 +39,8 @@ class RolloutLog(RunCallback):
         self._rollout = event.rollout
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._folder = Path(trainer.log_dir)  # a collective, so not to be asked for later
+        # All ranks must ask for the folder together, so it is not left to the first rank later.
+        self._folder = Path(trainer.log_dir)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.current_epoch % self.every_n_rollouts == 0:

@@ -1,4 +1,4 @@
-"""The life of the sampler, and the rule that it never samples from stale weights."""
+"""Starts, updates and stops the sampler, so that it never samples from old weights."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from stapo_pl.training.parts import Parts, RunCallback
 
 
 class SamplerCallback(RunCallback):
-    """Builds the sampler, wakes it and brings it in step before it is used, and lets it sleep.
+    """Builds the sampler, gives it the weights before it samples, and lets it sleep afterwards.
 
-    The sync is pulled: every generation, for training or validation, first compares the sampler's
-    version with the global step. So the order of Lightning's hooks cannot matter.
+    A sampler that sleeps frees its memory for the updates. Every call of `generate` first compares
+    the step of the sampler's weights with the present step, and copies the weights if they differ.
+    The order of Lightning's hooks therefore cannot matter.
 
     Args:
-        engine: what samples; None is vLLM where it is installed and there is a GPU, else
-            transformers.
+        engine: the sampler. None chooses vLLM if it is installed and there is a GPU, and
+            transformers otherwise.
 
     Raises:
-        ConfigError: the engine is not installed.
+        ConfigError: the package that the sampler needs is not installed.
     """
 
     def __init__(self, engine: Sampler | None = None) -> None:
@@ -34,7 +35,7 @@ class SamplerCallback(RunCallback):
             raise ConfigError(missing)
         self.engine = engine
         self.room = Room()
-        """What the device has for the engine; to be set by whoever plans the run."""
+        """The memory that the sampler may use. The code that plans the run sets it."""
         self._version: int | None = None
         self._sync_seconds = self._rollout_sync_seconds = 0.0
 
@@ -58,10 +59,10 @@ class SamplerCallback(RunCallback):
         )
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
-        self._version = None  # the weights change while the global step may not
+        self._version = None  # the weights change although the global step may stay the same
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._sync_seconds = 0.0  # of the rollout alone
+        self._sync_seconds = 0.0  # a validation before this rollout must not count
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("time/sync_s", self._rollout_sync_seconds, sync_dist=True)
@@ -75,14 +76,15 @@ class SamplerCallback(RunCallback):
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        """Lightning tears no callback down after an exception."""
-        # Where there are other ranks, closing might wait for them; the process' end frees as much.
+        """Closes the sampler, because Lightning does not call `teardown` after an exception."""
+        # With other ranks, closing could wait for them for ever. The memory is then freed when the
+        # process ends.
         if trainer.world_size == 1 and self.engine is not None:
-            with suppress(Exception):  # a broken engine must not hide what broke it
+            with suppress(Exception):  # a second error must not hide the first one
                 self._close(pl_module)
 
     def _close(self, pl_module: L.LightningModule) -> None:
-        pl_module.zero_grad()  # an engine that sleeps needs its memory back to be freed
+        pl_module.zero_grad()  # a sleeping sampler needs its memory back before it can close
         self.engine.close()
 
     def generate(
@@ -91,7 +93,7 @@ class SamplerCallback(RunCallback):
         decoding: Decoding,
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
-        """One completion a request, from the policy as it is now."""
+        """Returns one completion for each request, from the present policy."""
         if self._version != self._module.global_step:
             start = time.perf_counter()
             self.engine.load_weights(self._module.policy.named_weights())
@@ -100,7 +102,7 @@ class SamplerCallback(RunCallback):
         return self.engine.generate(requests, decoding, progress)
 
     def _rollout_collected(self, event: RolloutCollected) -> None:
-        self._rollout_sync_seconds = self._sync_seconds  # a validation may follow
+        self._rollout_sync_seconds = self._sync_seconds  # a validation may add to the other
         self.sleep()
 
     def sleep(self) -> None:

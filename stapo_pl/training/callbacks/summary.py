@@ -1,4 +1,4 @@
-"""What a run achieved, in one table."""
+"""Prints the sizes of a run at its start, and a table of its results at its end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from stapo_pl.training.private import validate, validate_after_training
 
 
 class RunSummary(RunCallback):
-    """Validates before the first and after the last step; prints sizes first and results last.
+    """Validates before the first and after the last step, and prints the results in a table.
 
-    What it keeps is in the checkpoint, so a resumed run prints the table of the whole run.
+    The table is kept in checkpoints, so a resumed run prints the results of the whole run.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,8 @@ class RunSummary(RunCallback):
         self._seconds_before_resume = state_dict["seconds"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._folder = trainer.log_dir  # a collective, so not to be asked for later
+        # All ranks must ask for the folder together, so it is not left to the first rank later.
+        self._folder = trainer.log_dir
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
