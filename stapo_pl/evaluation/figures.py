@@ -1,4 +1,4 @@
-"""Every figure of a validation and of an evaluation, each defined once."""
+"""The figures of validations and evaluations. Each figure is defined once, here."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from stapo_pl.core.types import Response, Score, Trajectory
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Unbiased estimate of the probability that one of k samples is right (2107.03374, eq. 1).
+    """Returns pass@k: an unbiased estimate of the probability that one of k samples is right.
+
+    It is equation 1 of 2107.03374.
 
     Args:
-        samples: drawn for the problem, n.
-        correct: how many of them are right, c.
-        k: at most `samples`.
+        samples: n, the number of samples of the problem.
+        correct: c, the number of samples that are right.
+        k: the number of samples of which one must be right, at most `samples`.
 
     Example:
         >>> pass_at_k(samples=4, correct=1, k=2)
@@ -32,24 +34,24 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 
 def accuracy(scores: Sequence[Score]) -> float:
-    """Share of the responses that are right; of k responses to a problem, its avg@k."""
+    """Returns the share of responses that are right. For k responses to one problem it is avg@k."""
     return fmean(score.correct for score in scores)
 
 
 def unparsed_fraction(scores: Sequence[Score]) -> float:
-    """Share of the responses in which no answer was found."""
+    """Returns the share of responses in which no answer was found."""
     return fmean(score.extracted is None for score in scores)
 
 
 def majority_at_k(scores: Sequence[Score]) -> float:
-    """Whether the answer that most of a problem's k samples give is right (2203.11171).
+    """Returns maj@k: whether the most frequent answer of k samples of a problem is right.
 
-    Right answers are one answer, however they are written; wrong ones are told apart by their text.
-    Samples without an answer do not vote. Among answers that tie, one is drawn: this is the
-    probability that it is right.
+    Samples without an answer do not vote (2203.11171). All right answers count as the same answer,
+    and wrong answers are the same if their texts are, up to spaces.
 
     Returns:
-        0 or 1, or between them at a tie.
+        1 if the most frequent answer is right, and 0 if it is not. If several answers are the most
+        frequent, the probability that one of them, drawn at random, is right.
     """
     votes = Counter(
         True if score.correct else "".join((score.extracted or "").split())
@@ -64,18 +66,21 @@ def majority_at_k(scores: Sequence[Score]) -> float:
 def bootstrap_interval(
     values_P: Sequence[float], level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Confidence interval of the mean of problems' values: percentiles over redrawn problems.
+    """Returns a bootstrap confidence interval (low, high) of the mean over problems.
 
-    Problems are what is redrawn, as another set of them is what a result is to hold for. Each
-    value may be a mean over samples: their noise is in how the values scatter.
+    It draws as many problems as there are, with replacement, many times, and takes percentiles of
+    the means. Problems are drawn, not samples, because a result should hold for other problems. The
+    noise of the samples is part of the differences between the values.
 
     Args:
-        level: of confidence.
-        draws: of as many problems as there are, with replacement.
+        values_P: one value for each problem. It may be a mean over samples.
+        level: the probability that the interval should contain the true mean.
+        draws: how often problems are drawn.
+        seed: the seed of the draws.
     """
     values = np.asarray(values_P, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    # One by one, so that memory does not grow with problems times draws.
+    # One draw after another, because all together would need memory for problems times draws.
     means = [rng.choice(values, len(values)).mean() for _ in range(draws)]
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -85,14 +90,14 @@ def bootstrap_interval(
 def validation_figures(
     greedy: Sequence[Sequence[Trajectory]], sampled: Sequence[Sequence[Trajectory]]
 ) -> dict[str, Tensor]:
-    """What a validation says of each of its prompts; there may be none.
+    """Returns the figures of each prompt of a validation. There may be no prompt.
 
     Args:
-        greedy: one response to each prompt.
-        sampled: k responses to each prompt.
+        greedy: for each prompt, a group of one trajectory, sampled at temperature 0.
+        sampled: for each prompt, a group of k trajectories.
 
     Returns:
-        Of each figure, its values [prompts].
+        The values [prompts] of each figure, by name.
     """
     scores_PG = [[t.score for t in group] for group in sampled]
     columns = {
@@ -109,16 +114,17 @@ def validation_figures(
 def benchmark_figures(
     responses_PG: Sequence[Sequence[Response]], scores_PG: Sequence[Sequence[Score]]
 ) -> dict[str, Any]:
-    """What the samples of a benchmark say; fractions, not per cent.
+    """Returns the figures of a benchmark. Fractions lie between 0 and 1 and are not per cent.
 
     Args:
-        responses_PG: k of each problem.
-        scores_PG: the verdict on each.
+        responses_PG: k responses to each problem.
+        scores_PG: the score of each response.
 
     Returns:
-        problems, samples (k); accuracy (avg@k) with its 95 % bootstrap `interval`; pass_at_k by
-        k = "1", "2", "4", ... and all; majority_at_k; truncated and unparsed fractions of the
-        responses; how many timeouts and errors; mean tokens of a response.
+        The number of `problems` and of `samples` (k); `accuracy` (avg@k) with its 95 % bootstrap
+        `interval`; `pass_at_k` for k = "1", "2", "4", ... and for all samples; `majority_at_k`;
+        the fractions of truncated and unparsed responses; the numbers of `timeouts` and `errors` of
+        grading; and the mean number of tokens of a response.
     """
     k = len(scores_PG[0])
     correct_P = [sum(score.correct for score in group) for group in scores_PG]

@@ -1,4 +1,4 @@
-"""A model that is only sampled from: an engine with its weights."""
+"""A model that is only sampled from and not trained: its files, and a sampler with its weights."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from stapo_pl.samplers import Room, Sampler
 
 
 class SampledModel:
-    """The model of a folder or hub name, behind a sampler that is built when it is first needed.
+    """A model and its sampler. The sampler is built at the first call of `generate`.
 
     Args:
-        path: folder or hub name.
-        key: the setting that names it, for errors.
-        engine: what samples.
-        device: where.
-        max_new_tokens: of the longest response; prompts may have what positions are left.
-        limit: the setting of it, for errors.
-        stop_token_ids: end a response besides the end tokens that the model's files name.
+        path: the model folder or hub name.
+        key: the setting that names the model, for errors.
+        engine: the sampler.
+        device: the device that the sampler runs on.
+        max_new_tokens: the largest number of tokens of a response. Prompts may use the other
+            positions of the model.
+        limit: the setting that gives `max_new_tokens`, for errors.
+        stop_token_ids: tokens that end a response, in addition to those that the model's files
+            name.
 
     Raises:
-        ConfigError: there is no such model or tokenizer, or it has too few positions.
+        ConfigError: there is no such model or tokenizer, or the model has too few positions.
     """
 
     def __init__(
@@ -55,12 +57,13 @@ class SampledModel:
         self.max_prompt_tokens = positions - max_new_tokens
         self.max_new_tokens = max_new_tokens
         self.longest_prompt = 0
-        """Tokens of the longest prompt that it will be asked; to be set before the first call."""
+        """The number of tokens of the longest prompt. Set it before the first call of `generate`,
+        because the sampler reserves memory for it."""
         self._is_built = False
 
     @property
     def about(self) -> dict[str, Any]:
-        """What its completions depend on, besides what it is asked and the decoding."""
+        """Everything that the completions depend on, except the prompts and the decoding."""
         return {
             "model": self.path,
             "files of the model": self._fingerprint(),
@@ -71,7 +74,10 @@ class SampledModel:
         }
 
     def _fingerprint(self) -> str:
-        """Changes with the files of a folder; of a hub name, the revision that was loaded."""
+        """Returns a text that changes if the files of the model do.
+
+        For a model folder it lists sizes and times of the files. For a hub name it is the revision.
+        """
         folder = Path(local_path(self.path))
         if folder.is_dir():
             files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".json"))
@@ -84,10 +90,12 @@ class SampledModel:
         decoding: Decoding,
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
-        """One completion a request; the first call builds the engine and loads the weights.
+        """Returns one completion for each request.
+
+        The first call builds the sampler and loads the weights.
 
         Raises:
-            ConfigError: the engine or the weights cannot be loaded.
+            ConfigError: the sampler or the weights cannot be loaded.
         """
         if not self._is_built:
             max_tokens = self.longest_prompt + self.max_new_tokens
@@ -104,11 +112,12 @@ class SampledModel:
         return self.engine.generate(requests, decoding, progress)
 
     def close(self) -> None:
+        """Closes the sampler, if it was built."""
         if self._is_built:
             self.engine.close()
 
 
 def count_parameters(config: PreTrainedConfig) -> int:
-    """Parameters of a model, without making it."""
+    """Returns the number of parameters of a model, without allocating memory for them."""
     with meta_parameters():
         return AutoModelForCausalLM.from_config(config).num_parameters()

@@ -1,16 +1,21 @@
-"""What STAPO's paper reports (2602.15620v1): accuracy in %, by size, decoding, method, set."""
+"""The results that STAPO's paper reports (2602.15620v1).
+
+They are accuracies in per cent, by size of the model, decoding, method and benchmark.
+"""
 
 from __future__ import annotations
 
-# The paper's evaluation sets (2602.15620); what `benchmark=all` means.
+# The benchmarks of the paper. `benchmark=all` stands for them.
 PAPER_BENCHMARKS = ("aime24", "aime25", "amc23", "math_500", "minerva", "olympiad_bench")
-# Parameters of the models (Qwen3), in billions.
+# The numbers of parameters of the paper's models (Qwen3), in billions.
 _SIZES = {"1.7B": 1.72, "8B": 8.19, "14B": 14.77}
-# How far from one of them a model is still of its size.
+# The largest relative difference at which a model still counts as one of these sizes.
 _TOLERANCE = 0.2
 
 _METHODS = ("GRPO", "20-Entropy", "JustRL", "STAPO")
-_FULL, _NUCLEUS = (1.0, 1.0), (0.7, 0.9)  # temperature and top-p of the two decodings
+# Temperature and top-p of the paper's two decodings.
+_FULL, _NUCLEUS = (1.0, 1.0), (0.7, 0.9)
+# For each size and decoding, one row a method and one column a benchmark.
 _ACCURACY = {
     ("1.7B", _FULL): (
         (6.88, 4.06, 40.47, 68.60, 32.44, 30.64),
@@ -52,7 +57,7 @@ _ACCURACY = {
 
 
 def size_of(parameters: int) -> str | None:
-    """The paper's model of about this many parameters, if there is one.
+    """Returns the size of the paper's model with about as many parameters, or None.
 
     Example:
         >>> size_of(2_031_739_904), size_of(408_864)
@@ -67,7 +72,10 @@ def size_of(parameters: int) -> str | None:
 def reported(
     size: str | None, temperature: float, top_p: float, benchmark: str
 ) -> dict[str, float]:
-    """Accuracy of each method, as a fraction; nothing where the paper says nothing."""
+    """Returns the accuracy of each method in the paper, as a fraction between 0 and 1.
+
+    The result is empty if the paper reports nothing for this size, decoding and benchmark.
+    """
     rows = None if size is None else _ACCURACY.get((size, (temperature, top_p)))
     if rows is None or benchmark not in PAPER_BENCHMARKS:
         return {}

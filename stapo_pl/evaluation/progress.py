@@ -1,4 +1,4 @@
-"""One progress bar a phase."""
+"""The progress bars of an evaluation: one for sampling, one for grading."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from stapo_pl.core.progress import progress_bar
 
 
 class Bar:
-    """Counts what is done of a phase, with its rate and the time left."""
+    """A progress bar of a phase that has several parts."""
 
     def __init__(self, bar: tqdm) -> None:
         self._bar = bar
         self._before = 0
 
     def part(self, name: str) -> None:
-        """The next part of the phase begins; `show` counts from 0 again."""
+        """Begins the next part of the phase. From now on, `show` counts from 0 again."""
         self._before = self._bar.n
         self._bar.set_description(name, refresh=False)
 
     def show(self, done: int, note: str = "") -> None:
-        """So much of this part is done."""
+        """Shows how much of the present part is done, and a note."""
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(max(self._before + done - self._bar.n, 0))
@@ -31,5 +31,12 @@ class Bar:
 
 @contextmanager
 def bar(total: int, unit: str, enabled: bool) -> Iterator[Bar]:
+    """Shows a progress bar while the block runs.
+
+    Args:
+        total: the number of things to do in all parts together.
+        unit: the name of these things.
+        enabled: whether the bar is shown. Only the first rank shows one.
+    """
     with progress_bar(total=total, unit=f" {unit}", disable=not enabled) as progress:
         yield Bar(progress)

@@ -1,13 +1,13 @@
-"""What an evaluation keeps on disk: lines of JSON, that survive a kill and are never lost.
+"""The files that an evaluation keeps on disk. A kill of the process loses no written line.
 
-<folder>/model.json            what was sampled from, and how; the same for all of the folder
+<folder>/model.json            the model, and the settings that hold for the whole folder
 <folder>/results.json, results.md
 <folder>/<benchmark>/<decoding>/
-    benchmark.json             the task, how often it was sampled and with which decoding
-    problems.jsonl             what was asked, with the answers
-    completions-<rank>.jsonl
-    scores.jsonl               of the rule
-    verifier/completions-<rank>.jsonl, verdicts.jsonl  what a verifier says
+    benchmark.json             the task, the number of samples and the decoding
+    problems.jsonl             the problems with their answers
+    completions-<rank>.jsonl   the responses that this rank sampled
+    scores.jsonl               the scores that the reward gave them
+    verifier/completions-<rank>.jsonl, verdicts.jsonl  the replies and verdicts of a verifier
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Problem, Response, Score
 
 Place = tuple[int, ...]
-"""Number of the problem, and of the sample; and a checksum of the prompt, where it may change."""
+"""The number of the problem, the number of the sample, and, if the prompt can change, a checksum
+of the prompt."""
 _PLACE = ("problem", "sample", "prompt")
 
 
 class Journal:
-    """Lines that are appended, each for one sample, and on disk when `append` returns.
+    """A file to which lines are appended, one for each sample.
 
-    The first line says what they depend on. A file that was started with something else is refused;
-    a last line that was cut short is dropped.
+    The first line holds the settings that all others depend on. If a file was started with other
+    settings, it is refused. If the last line is incomplete because the process was killed, that
+    line is dropped.
+
+    Args:
+        file: the file. It need not exist.
+        settings: the settings that the lines depend on.
     """
 
     def __init__(self, file: Path, settings: dict[str, Any]) -> None:
@@ -42,6 +48,7 @@ class Journal:
         self._end: int | None = None
 
     def append(self, lines: dict[Place, dict[str, Any]]) -> None:
+        """Appends lines by their places. They are on disk when this returns."""
         if self._end is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.touch()
@@ -57,10 +64,10 @@ class Journal:
             os.fsync(file.fileno())
 
     def read(self) -> dict[Place, dict[str, Any]]:
-        """Lines by place.
+        """Returns all lines by their places.
 
         Raises:
-            ConfigError: they were made with other settings.
+            ConfigError: the file was made with other settings.
         """
         whole = self._whole_lines()
         if not whole:
@@ -75,7 +82,13 @@ class Journal:
 
 
 def check_same(file: Path, there: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Raises ConfigError if what is in a file was made with other settings."""
+    """Raises ConfigError if a file was made with other settings.
+
+    Args:
+        file: the file, for the message.
+        there: the settings that the file holds.
+        settings: the settings that it should hold.
+    """
     for key, value in settings.items():
         if there.get(key) != value:
             raise ConfigError(
@@ -85,10 +98,10 @@ def check_same(file: Path, there: dict[str, Any], settings: dict[str, Any]) -> N
 
 
 def read_completions(folder: Path, places: Sequence[Place]) -> list[Response]:
-    """What was sampled at these places.
+    """Returns the responses that were sampled at these places, in the same order.
 
     Raises:
-        ConfigError: some are missing.
+        ConfigError: some places have no response yet.
     """
     lines: dict[Place, dict[str, Any]] = {}
     for file in completion_files(folder):
@@ -103,6 +116,7 @@ def read_completions(folder: Path, places: Sequence[Place]) -> list[Response]:
 
 
 def write_scores(file: Path, places: Sequence[Place], scores: Sequence[Score]) -> None:
+    """Writes one line for each score."""
     write(
         file,
         "".join(
@@ -113,13 +127,14 @@ def write_scores(file: Path, places: Sequence[Place], scores: Sequence[Score]) -
 
 
 def read_scores(file: Path) -> list[Score]:
-    """What `write_scores` wrote, in its order."""
+    """Reads what `write_scores` wrote, in the same order."""
     lines = map(json.loads, file.read_bytes().splitlines())
     names = [field.name for field in fields(Score)]
     return [Score(**{name: line[name] for name in names}) for line in lines]
 
 
 def write_verdicts(file: Path, places: Sequence[Place], verdicts: Iterable[str]) -> None:
+    """Writes one line for each verdict of a verifier, which is A, B or C."""
     lines = (
         dict(zip(_PLACE, place, strict=True)) | {"verdict": verdict}
         for place, verdict in zip(places, verdicts, strict=True)
@@ -128,24 +143,26 @@ def write_verdicts(file: Path, places: Sequence[Place], verdicts: Iterable[str])
 
 
 def read_accepted(file: Path) -> set[Place]:
-    """Problem and sample of what a verifier accepts."""
+    """Reads the problem and sample numbers of all responses that a verifier accepts."""
     lines = map(json.loads, file.read_bytes().splitlines())
     return {(line["problem"], line["sample"]) for line in lines if line["verdict"] == "A"}
 
 
 def write_problems(file: Path, problems: Iterable[Problem]) -> None:
-    """Keeps problems exactly: a generator's record may have what JSON has not, such as tuples, and
-    is then kept as Python writes it.
+    """Writes one line for each problem, so that `read_problems` returns equal problems.
+
+    `Problem.extra` may hold values that JSON does not have, such as tuples. It is then written as a
+    Python literal.
 
     Raises:
-        ConfigError: one cannot be kept.
+        ConfigError: a problem cannot be written in either way.
     """
     lines = []
     for problem in problems:
         for write_extra, read_extra in ((json.dumps, json.loads), (repr, ast.literal_eval)):
             with suppress(TypeError, ValueError, SyntaxError):
                 extra = write_extra(problem.extra)
-                # Compared as text, in which NaN is NaN.
+                # The comparison is between texts, because NaN is not equal to NaN.
                 if repr(read_extra(extra)) == repr(problem.extra):
                     break
         else:
@@ -159,7 +176,7 @@ def write_problems(file: Path, problems: Iterable[Problem]) -> None:
 
 
 def read_problems(file: Path) -> list[Problem]:
-    """What `write_problems` wrote.
+    """Reads what `write_problems` wrote.
 
     Raises:
         ConfigError: there is no such file.
@@ -175,10 +192,10 @@ def read_problems(file: Path) -> list[Problem]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other evaluations from writing to a folder meanwhile.
+    """Keeps other evaluations from writing to a folder while the block runs.
 
     Raises:
-        ConfigError: one is doing so.
+        ConfigError: another evaluation is writing to the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "wb") as file:
@@ -190,12 +207,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def completion_files(folder: Path) -> list[Path]:
-    """Of all ranks that sampled."""
+    """Returns the files of completions of all ranks that have sampled."""
     return sorted(folder.glob("completions-*.jsonl"))
 
 
 def write(file: Path, text: str) -> None:
-    """Replaces a file as a whole, or not at all."""
+    """Replaces a file. If the process is killed meanwhile, the old file stays complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(text)

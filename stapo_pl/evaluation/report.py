@@ -1,4 +1,4 @@
-"""From scores to figures, and from figures to tables."""
+"""Makes tables of the figures of benchmarks, beside those of the paper."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from stapo_pl.evaluation.paper import PAPER_BENCHMARKS, reported
 
 
 def table(results: Sequence[dict[str, Any]], size: str | None) -> str:
-    """Figures as a Markdown table, a row for each benchmark and decoding, and their averages.
+    """Returns a Markdown table with a row for each benchmark and decoding, and their averages.
 
     Args:
-        results: figures, each with its `benchmark` and `decoding`.
-        size: the paper's model to compare with, if it has one of this size.
+        results: the figures of each benchmark and decoding, as `with_paper` returns them.
+        size: the size of the paper's model that the table compares with. None if the paper has no
+            model of this size.
     """
     methods = [*dict.fromkeys(m for result in results for m in result["paper"])]
     head = ["benchmark", "decoding", "problems", "avg@k", "95 % interval", "pass@k", "maj@k"]
@@ -57,7 +58,14 @@ def table(results: Sequence[dict[str, Any]], size: str | None) -> str:
 def with_paper(
     result: dict[str, Any], size: str | None, benchmark: str, decoding: Decoding
 ) -> dict[str, Any]:
-    """Figures with where they are from, and what the paper reports there."""
+    """Returns figures together with their benchmark, their decoding, and the paper's figures.
+
+    Args:
+        result: the figures of a benchmark.
+        size: the size of the paper's model to compare with, or None.
+        benchmark: the name of the benchmark.
+        decoding: the decoding that it was sampled with.
+    """
     paper = reported(size, decoding.temperature, decoding.top_p, benchmark)
     where = {"benchmark": benchmark, "decoding": decoding.name}
     drawn = {"temperature": decoding.temperature, "top_p": decoding.top_p}
@@ -65,7 +73,10 @@ def with_paper(
 
 
 def in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The paper's benchmarks as it has them, then others; the hottest decoding first."""
+    """Sorts rows by decoding, with the highest temperature first, and then by benchmark.
+
+    The paper's benchmarks come first, in the paper's order. Others follow by name.
+    """
 
     def key(row: dict[str, Any]) -> tuple:
         name = row["benchmark"]

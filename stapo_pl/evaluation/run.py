@@ -1,4 +1,4 @@
-"""An evaluation from prompts to report. Each step reads what the one before it left on disk."""
+"""An evaluation from prompts to report. Each step reads what the step before wrote to disk."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ BENCHMARK, _PROBLEMS = "benchmark.json", "problems.jsonl"
 
 @dataclass
 class Measurement:
-    """Samples of a benchmark with one decoding.
+    """A benchmark that is sampled with one decoding.
 
     Args:
-        benchmark: its name.
-        decoding: what it is sampled with.
-        samples: of each problem.
-        reward: judges the answers.
-        task: as it is configured, to be found again.
+        benchmark: the name of the benchmark.
+        decoding: the distribution that completions are drawn from.
+        samples: the number of completions of each problem.
+        reward: the reward that judges the responses.
+        task: the settings of the task, which are written to disk for a later grading.
     """
 
     benchmark: str
@@ -68,14 +68,14 @@ class Measurement:
 
 @dataclass
 class Evaluation:
-    """What is measured, and where it is kept.
+    """The measurements of an evaluation, and the folder that it writes to.
 
     Args:
-        folder: of everything that is kept.
-        measurements: of what.
-        label: of the files of other rewards than the benchmarks' own; nothing for their own.
-        seed: of everything that is drawn.
-        chunk: samples between two writes, on each rank.
+        folder: the folder of all its files.
+        measurements: the benchmarks and decodings that are measured.
+        label: an ending of the names of files with scores, if another reward is used.
+        seed: the seed of all random choices.
+        chunk: the number of samples that each rank makes between two writes.
     """
 
     folder: Path
@@ -86,13 +86,15 @@ class Evaluation:
     world: ClassVar = World()
 
     def sample(self, tasks: dict[str, Task], model: SampledModel, rules: PromptRules) -> None:
-        """Samples what is not on disk yet.
+        """Samples the completions that are not on disk yet.
 
         Args:
-            tasks: by the name of the benchmark.
+            tasks: the task of each benchmark, by the benchmark's name.
+            model: the model to sample from.
+            rules: which problems become prompts.
 
         Raises:
-            ConfigError: a benchmark cannot be read, or what is on disk was made otherwise.
+            ConfigError: a benchmark cannot be read, or the files have other settings.
         """
         about = model.about | {"seed": self.seed}
         if self.model_file.exists():
@@ -137,11 +139,11 @@ class Evaluation:
         self._complete(work)
 
     def grade(self, grading: Grading) -> None:
-        """Judges every completion by its rule.
+        """Gives every response a score by the reward of its benchmark.
 
         Raises:
-            ConfigError: some are missing.
-            TrainingError: a reward raised.
+            ConfigError: some completions are missing.
+            TrainingError: a reward raised an error.
         """
         if self.world.rank == 0:
             total = sum(len(self._places(measured)) for measured in self.measurements)
@@ -165,10 +167,10 @@ class Evaluation:
         self.world.barrier()
 
     def verify(self, verifier: Verifier, model: SampledModel) -> None:
-        """Asks the verifier about each completion that its rule rejects, once.
+        """Asks the verifier once about each response that the reward calls wrong.
 
         Raises:
-            ConfigError: what it would be asked does not fit into its positions.
+            ConfigError: a prompt of the verifier is longer than its model can read.
         """
         work: list[tuple[SampleSet, list[Place]]] = []
         places_of: list[list[Place]] = []
@@ -182,7 +184,7 @@ class Evaluation:
             for place, response in zip(rejected, responses, strict=True):
                 asked = verifier.ask(problems[place[0]], response)
                 ids = render(asked, model.tokenizer, is_chat)
-                # What is asked changes with the answer and with the prompt's wording.
+                # With the checksum, a reply to an earlier wording does not count.
                 prompts[*place, zlib.crc32(repr(ids).encode())] = ids
                 cut += verifier.cuts(response)
             model.longest_prompt = max(model.longest_prompt, *map(len, prompts.values()), 0)
@@ -211,14 +213,14 @@ class Evaluation:
                 write_verdicts(self._verdicts(measured), places, map(read_verdict, replies))
 
     def report(self, size: str | None, verified: bool = False) -> str:
-        """Figures of all benchmarks, written as results.json and .md; the table.
+        """Writes the figures of all benchmarks to results.json and results.md.
 
-        What an earlier evaluation left there of other benchmarks or decodings stays.
+        Earlier figures of other benchmarks or decodings stay there. The table is returned.
 
         Args:
-            size: the paper's model to compare with.
-            verified: whether what the verifier accepts is right; these figures have files of their
-                own.
+            size: the size of the paper's model to compare with, or None.
+            verified: whether responses that the verifier accepts count as right. These figures go
+                to files with other names.
         """
         file = self.folder / f"results{self.label}{'-verified' * verified}.json"
         earlier = json.loads(file.read_text()) if file.exists() else []
@@ -257,7 +259,7 @@ class Evaluation:
         return self.folder / "model.json"
 
     def _complete(self, work: Sequence[tuple[SampleSet, list[Place]]]) -> None:
-        self.world.barrier()  # before all have seen what is missing, nobody may add to it
+        self.world.barrier()  # no rank may write before all have read which places are missing
         total = sum(len(missing) for _, missing in work)
         if total:
             with bar(total, "samples", self.world.rank == 0) as progress:
@@ -292,5 +294,5 @@ class Evaluation:
 
 
 def _prompt_ids(ids: Sequence[list[int]], place: Place) -> list[int]:
-    """The prompt of a sample, by the number of its problem."""
+    """Returns the prompt of a sample, which depends only on the number of the problem."""
     return ids[place[0]]

@@ -1,4 +1,4 @@
-"""Samples what is missing, chunk by chunk; what is on disk is never sampled again."""
+"""Samples the completions that are missing on disk, and writes them chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from stapo_pl.rollout.collector import respond
 
 
 class SampleSet:
-    """The samples of some prompts with one decoding, and the files that they are kept in.
+    """The completions of some prompts with one decoding, and the files that they are kept in.
 
-    What is drawn at a place is a function of (`seed`, `name`, place), so it is the same whatever
-    was interrupted, in whatever chunks and on however many ranks.
+    A place is a problem and the number of a sample. The random numbers at a place depend only on
+    `seed`, `name` and the place. Interruptions, chunks and the number of ranks change nothing.
 
     Args:
-        name: tells this set's random numbers from another's.
-        folder: of the files; each rank writes one.
-        prompt: token ids of the prompt of a place.
-        about: what the prompts depend on; files made with something else are refused.
+        name: the name of the set. Sets with different names have different random numbers.
+        folder: the folder of the files. Each rank writes one file.
+        prompt: a function that returns the token ids of the prompt of a place.
+        about: the settings that the prompts depend on. Files made with other settings are refused.
+        decoding: the distribution that completions are drawn from.
+        model: the model to sample from.
+        seed: the seed of all random choices.
     """
 
     def __init__(
@@ -49,10 +52,10 @@ class SampleSet:
         }
 
     def missing(self, places: Sequence[Place]) -> list[Place]:
-        """Those of these places that are not on disk yet.
+        """Returns the places that have no completion on disk yet.
 
         Raises:
-            ConfigError: what is there was made with other settings.
+            ConfigError: files on disk were made with other settings.
         """
         there: set[Place] = set()
         for file in completion_files(self.folder):
@@ -62,12 +65,14 @@ class SampleSet:
     def complete(
         self, missing: Sequence[Place], chunk: int, progress: Callable[[int, str], None]
     ) -> None:
-        """Samples these, each rank its share.
+        """Samples the missing places. Each rank samples its share.
 
         Args:
-            chunk: samples between two writes, on each rank: the most that a kill can cost.
-            progress: called with the samples done, of all ranks if they are as fast as this one,
-                and a note.
+            missing: the places, the same on all ranks.
+            chunk: the number of samples that each rank makes between two writes. If the process is
+                killed, at most so many are lost on each rank.
+            progress: a function that is called with the number of samples that are done and with a
+                note. The number counts all ranks, as if they were as fast as this one.
         """
         world, tokens = World(), 0
         mine = missing[world.rank :: world.size]
@@ -80,7 +85,8 @@ class SampleSet:
         def show_from(start: int, done: int, total: int) -> None:
             show(start + done)
 
-        # Ranks that hold one engine together must make the same calls.
+        # Ranks that share one sampler must make the same calls, so every rank makes as many chunks
+        # as the rank with the most samples.
         for start in range(0, -(-len(missing) // world.size), chunk):
             places = mine[start : start + chunk]
             requests = [

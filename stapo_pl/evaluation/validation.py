@@ -1,4 +1,4 @@
-"""How a policy is validated: greedy once, and sampled k times."""
+"""Validation during training: one response at temperature 0 and k sampled ones for each prompt."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Collect = Callable[[Sequence[Prompt], int, Decoding], list[list[Trajectory]]]
 
 @dataclass
 class Validation:
-    """Settings of a validation.
+    """The settings of validations.
 
     Args:
-        samples: sampled responses a prompt, k of avg@k, pass@k and maj@k, where a benchmark has no
-            number of its own.
-        temperature: of those responses.
-        top_p: likewise.
-        prompts_per_batch: prompts that are sampled at a time, on each rank.
+        samples: the number of sampled responses to each prompt, which is the k of avg@k, pass@k and
+            maj@k. A benchmark can set another number.
+        temperature: the temperature of the sampled responses.
+        top_p: the share of probability that can be drawn for the sampled responses.
+        prompts_per_batch: the number of prompts that each rank samples at a time.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value is out of range.
     """
 
     samples: int = 4
@@ -49,7 +49,10 @@ class Validation:
             )
 
     def count_batches(self, prompts: int, ranks: int) -> int:
-        """Batches of each rank; the same on all, so the last ones may be empty on some."""
+        """Returns the number of batches of each rank.
+
+        It is the same on all ranks, so the last batch can be empty on some of them.
+        """
         return -(-prompts // (self.prompts_per_batch * ranks))
 
     def batches(
@@ -61,12 +64,16 @@ class Validation:
         max_new_tokens: int,
         collect: Collect,
     ) -> Iterator[ValidationBatch]:
-        """Verdicts on a rank's prompts of one task, `count` batches of them.
+        """Samples and grades this rank's prompts of one benchmark, and yields the figures.
 
         Args:
-            name: of the task.
-            samples: k.
-            collect: samples groups of a given size with a given decoding, and grades them.
+            name: the name of the benchmark.
+            prompts: the prompts of this rank.
+            count: the number of batches.
+            samples: k, the number of sampled responses to each prompt.
+            max_new_tokens: the largest number of tokens of a response.
+            collect: a function that samples and grades groups. It is called with prompts, the size
+                of a group, and a decoding.
         """
         greedy = Decoding(max_new_tokens, temperature=0.0)
         sampled = Decoding(max_new_tokens, self.temperature, self.top_p)
@@ -78,13 +85,14 @@ class Validation:
 
 
 def over_tasks(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Means of the tasks that a validation was made on.
+    """Averages metrics over the benchmarks of a validation.
 
     Args:
-        values: the mean of each metric of each task, named `task/metric`.
+        values: the mean of each metric of each benchmark, named `benchmark/metric`.
 
     Returns:
-        Of each metric, its mean over the tasks; and where there are several tasks, all values.
+        The mean of each metric over the benchmarks. If there are several benchmarks, the given
+        values are returned too.
     """
     tasks, metrics = ({name.rpartition("/")[i]: None for name in values} for i in (0, 2))
     means = {

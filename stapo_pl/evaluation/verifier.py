@@ -1,4 +1,4 @@
-"""A second opinion: a model judges what the rule rejects."""
+"""The verifier: a second model that judges the responses that the reward calls wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stapo_pl.core.types import Problem, Response
 from stapo_pl.rewards.answers.boxed import last_boxed
 from stapo_pl.samplers import Sampler
 
-# In CompassVerifier's format (2508.03686): its marks around the three texts, its verdicts. The
-# instructions are our own words.
+# The marks around the three texts and the verdicts are those of CompassVerifier (2508.03686). The
+# instructions are in our own words.
 _PROMPT = """\
 Compare the final answer of a response with the reference answer to the question, and decide whether
 they are the same. Do not solve the question yourself: the reference is right. Answers that differ
@@ -37,7 +37,8 @@ Judgement:
 """
 _PLACES = ("{question}", "{gold_answer}", "{llm_response}")
 _WORDS = {"CORRECT": "A", "INCORRECT": "B", "INVALID": "C"}
-# A letter counts where it stands as a verdict does, not as an article or a name in a sentence.
+# A letter counts only if it stands alone at the end of a line or before a sign such as ":". In a
+# sentence, "A" may be an article, and "B" may be the name of a point.
 _VERDICT = re.compile(
     r"\b(CORRECT|INCORRECT|INVALID|[ABC](?=[ \t]*(?:[-:.,)*\]]|$)))\b", re.MULTILINE
 )
@@ -45,19 +46,21 @@ _VERDICT = re.compile(
 
 @dataclass
 class Verifier:
-    """A model that judges responses, through a sampler of its own.
+    """A model that judges responses. It has a sampler of its own.
 
     Args:
-        path: model folder or hub name, such as opencompass/CompassVerifier-3B.
-        engine: what samples; None is chosen as for the policy.
-        prompt: file of another prompt, with the places {question}, {gold_answer} and
-            {llm_response}: for a model that was trained on an exact wording, give it that of its
+        path: the model folder or hub name, such as opencompass/CompassVerifier-3B.
+        engine: the sampler. None chooses one in the same way as for the policy.
+        prompt: a file with another prompt. It must contain {question}, {gold_answer} and
+            {llm_response}. If a model was trained on an exact wording, give it the prompt of its
             model card.
-        max_new_tokens: of a judgement.
-        max_response_characters: of a longer response only its end is shown, where its answer is.
+        max_new_tokens: the largest number of tokens of a judgement.
+        max_response_characters: the largest number of characters of a response that are shown. If a
+            response is longer, its end is shown, because the answer stands there.
 
     Raises:
-        ConfigError: the prompt is not there, or lacks a place; or a number is out of range.
+        ConfigError: the file of the prompt does not exist or lacks one of the three, or a number is
+            out of range.
     """
 
     path: str
@@ -79,21 +82,22 @@ class Verifier:
 
     @property
     def checksum(self) -> int:
-        """Of what makes its prompts, besides problem and response."""
+        """A checksum of everything in a prompt except the problem and the response."""
         return zlib.crc32(f"{self.max_response_characters} {self._template}".encode())
 
     def cuts(self, response: Response) -> bool:
-        """Whether only the end of the response is shown."""
+        """Returns whether only the end of the response is shown."""
         return len(response.text) > self.max_response_characters
 
     def ask(self, problem: Problem, response: Response) -> Problem:
-        """The judgement as a problem for the verifier."""
+        """Returns a problem that asks the verifier for its judgement."""
         parts = (
             problem.messages[-1]["content"],
             problem.answer,
             response.text[-self.max_response_characters :],
         )
-        # One pass, so that a place's name in a response stays what it is.
+        # All three are filled in at once. One after another, a response that contains the text
+        # "{question}" would be changed.
         filling = dict(zip(_PLACES, parts, strict=True))
         pattern = "|".join(map(re.escape, _PLACES))
         content = re.sub(pattern, lambda match: filling[match[0]], self._template)
@@ -101,9 +105,10 @@ class Verifier:
 
 
 def read_verdict(reply: Response) -> str:
-    """A, B or C, whichever the reply says, as a letter or as a word; one in a box goes before.
+    """Returns the verdict of a reply: A (correct), B (incorrect) or C (invalid).
 
-    C, invalid, where it says none of them, more than one, or does not come to an end.
+    The reply may give the letter or the word. If part of it stands in a box, only that part counts.
+    The verdict is C if the reply gives no verdict, or several, or is truncated.
 
     Example:
         >>> [read_verdict(Response(r)) for r in ("B: INCORRECT", "**A**", "Well", "A, no: B")]

@@ -1,6 +1,5 @@
-"""What a run says of itself, in words and tables that people read.
+"""This room turns numbers of a run into words and tables that people read.
 
-- `reasons.py` explains why a rollout teaches nothing.
-- `completions.py` shows a response with its verdict.
-- `table.py` is the table at the end of a run.
+`reasons.py` explains why a rollout teaches nothing. `completions.py` shows a response with its
+score. `table.py` makes the table at the end of a run.
 """

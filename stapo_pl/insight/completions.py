@@ -1,4 +1,4 @@
-"""A response as people read it: what was asked, what was written, and the verdict."""
+"""Shows a trajectory to people: the question, the response, and the verdict."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from stapo_pl.core.types import Trajectory
 
 
 def as_markdown(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Markdown of a trajectory; prompt and response are quoted as they are."""
+    """Returns a trajectory as Markdown. Question and response are quoted without any change."""
     verdict = "right" if trajectory.correct else "wrong"
     completion = trajectory.completion
-    # The text is the one that was judged, which is without the end token.
+    # The text is the response as it was judged. It has no end token, so the token is named apart.
     end = tokenizer.convert_ids_to_tokens(completion.token_ids[-1])
     ending = "truncated" if completion.truncated else f"ended by `{end}`"
     problem = trajectory.prompt.problem

@@ -1,4 +1,4 @@
-"""Why a rollout teaches nothing: the likely cause, and what to set."""
+"""Explains why a rollout teaches nothing: it names the likely cause, and the setting to change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from stapo_pl.rewards.grading.settings import Grading
 from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.tasks.base import Task
 
-# A response may end, or be parsed, by accident; what holds for so many has one cause.
+# A few responses can always end or be parsed by accident. If at least this share of all responses
+# has the same fault, the fault has one common cause.
 _NEARLY_ALL = 0.95
 
 
 class Data(Protocol):
-    """The settings that the causes are looked for in; the data module has them."""
+    """The settings that the messages name. The data module has them."""
 
     task: Task
     decoding: Decoding
@@ -24,7 +25,12 @@ class Data(Protocol):
 
 
 def first_rollout(metrics: dict[str, float], data: Data) -> list[str]:
-    """What is wrong with a rollout of the policy that the run starts from, a line each."""
+    """Returns a line for each fault of the first rollout of a run.
+
+    Args:
+        metrics: the curves of the rollout.
+        data: the settings of the run.
+    """
     lines = []
     timeouts, errors = metrics["reward/timeouts"], metrics["reward/errors"]
     unjudged = (timeouts + errors) / metrics["rollout/samples"]
@@ -54,7 +60,13 @@ def first_rollout(metrics: dict[str, float], data: Data) -> list[str]:
 
 
 def why_silent(metrics: dict[str, float], data: Data, rules: RolloutRules) -> str:
-    """The likely cause of a rollout that taught nothing."""
+    """Returns a sentence with the likely cause why a rollout taught nothing.
+
+    Args:
+        metrics: the curves of the rollout.
+        data: the settings of the run.
+        rules: the rules that the objective sets for rollouts.
+    """
     accuracy, reward = metrics["reward/accuracy"], metrics["reward/mean"]
     truncated = metrics["rollout/truncated_fraction"]
     if truncated == 1 and rules.overlong_filtering:

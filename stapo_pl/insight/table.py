@@ -1,4 +1,4 @@
-"""The table at the end of a run: what its figures were at first, at last and in the mean."""
+"""The table at the end of a run. It shows the first, the last and the mean value of each figure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ EVERY_ROLLOUT = ("reward/mean", "throughput/samples_per_s")
 
 
 class ClosingTable:
-    """Keeps the first and last values of figures, and their sums.
+    """Keeps the first value, the last value and the sum of each figure.
 
     Args:
-        seen: what an earlier start of the run has kept.
+        seen: the values that were kept before the run was resumed.
     """
 
     def __init__(self, seen: dict[str, list[float]] | None = None) -> None:
         self.seen = seen or {}
-        """Of each figure, its first value, last value, sum and count."""
+        """The first value, the last value, the sum and the count of each figure, by name."""
 
     def note(self, metrics: dict[str, Any], names: tuple[str, ...]) -> None:
-        """Adds the figures of these names that are among the metrics."""
+        """Adds the figures with these names, if they are among the metrics."""
         for name in names:
             if name in metrics:
                 value = float(metrics[name])
@@ -30,11 +30,11 @@ class ClosingTable:
 
     @property
     def has_moved(self) -> bool:
-        """Whether some step had a gradient."""
+        """Whether any optimizer step had a gradient other than 0."""
         return any(self.seen.get("policy/grad_norm", ())[:3])
 
     def lines(self) -> list[str]:
-        """The table; figures that were never noted have no row."""
+        """Returns the lines of the table. A figure that was never noted has no row."""
         rows = [("", "first", "last", "mean")]
         for name in (*VALIDATED, *EVERY_ROLLOUT, *EVERY_STEP):
             if name in self.seen:
