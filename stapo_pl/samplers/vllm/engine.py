@@ -77,6 +77,10 @@ class Engine:
         self._end_token_ids = list(end_token_ids)
         self._asleep: set[str] = set()
         folder = config_folder(config, Path(vllm.envs.VLLM_CACHE_ROOT) / "stapo_pl")
+        settings: dict[str, Any] = _FIXED | arguments
+        # These are Any because types are checked with and without vLLM.
+        self.llm: Any
+        self.model: Any
         with preserved_random_states(), kept_threads(), named_rank(device):
             try:
                 self.llm = vllm.LLM(
@@ -84,7 +88,7 @@ class Engine:
                     distributed_executor_backend=(
                         "external_launcher" if World().size > 1 else "uni"
                     ),
-                    **_FIXED | arguments,
+                    **settings,
                 )
             except Exception as error:  # a large engine may raise anything
                 raise ConfigError(
