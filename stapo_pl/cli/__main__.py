@@ -1,4 +1,4 @@
-"""`python -m stapo_pl.cli fit ...` is `stapo fit ...`."""
+"""Makes `python -m stapo_pl.cli fit ...` do the same as `stapo fit ...`."""
 
 from stapo_pl.cli.command import main
 

@@ -1,4 +1,4 @@
-"""Which checkpoint a word means, and the model folder that is made of it."""
+"""Finds the checkpoint that a word of the command line means, and makes a model folder of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from stapo_pl.policy.export import export
 
 
 def find_checkpoint(given: str, logs: str = "logs") -> Path | None:
-    """The checkpoint that a word means; None if it is none, but a model folder or hub name.
+    """Returns the checkpoint that a word means. None if the word is a model folder or hub name.
 
     Args:
-        given: a checkpoint; the folder of a run or of its name, for the newest in it; or `last`,
-            for the newest of all runs.
-        logs: folder of all runs.
+        given: a checkpoint; or a run folder or the folder of a run's name, for the newest
+            checkpoint in it; or `last`, for the newest checkpoint of all runs.
+        logs: the folder of all runs.
 
     Raises:
         ConfigError: there is no such checkpoint.
@@ -31,14 +31,17 @@ def find_checkpoint(given: str, logs: str = "logs") -> Path | None:
         file
         for pattern in ("checkpoints", "version_*/checkpoints", "*/version_*/checkpoints")
         for file in path.glob(f"{pattern}/*.ckpt")
-        if file.exists()  # a link may outlive what it points to
+        if file.exists()  # a link may point to a file that was deleted
     ]:
         return max(found, key=lambda file: file.stat().st_mtime_ns)
     raise ConfigError(f"{given}: there is no checkpoint in {path}")
 
 
 def exported(checkpoint: Path) -> Path:
-    """The model folder of a checkpoint, beside the checkpoints of its run; made once."""
+    """Returns the model folder of a checkpoint, and makes it if it is missing or too old.
+
+    It lies in the run folder of the checkpoint.
+    """
     out = checkpoint.absolute().parents[1] / "models" / checkpoint.stem
     is_there = (out / "config.json").is_file()
     if not is_there or out.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:

@@ -1,8 +1,9 @@
-"""A class that is named comes with all of its defaults.
+"""Completes a value that names a class, so that it contains all arguments of the class.
 
-jsonargparse merges a value into the one before it: where another class is named, arguments of the
-same name keep the values that the class before had. It also keeps the defaults of a class in one
-object, which a later parse finds changed. A value that names every argument is exposed to neither.
+This works around two habits of jsonargparse. It merges a value into the value before it, so if
+another class is named, arguments with the same name keep their old values. And it keeps the
+defaults of a class in one object, which one parse changes for the next. A value that contains every
+argument is safe from both.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from stapo_pl.cli.kinds import accepts_plainly, classes, find_class, is_settings
 
 
 def complete(kind: Any, value: Any) -> Any:
-    """A value for a setting, in which each class that it names has all of its arguments.
+    """Returns the value of a setting, in which every named class has all of its arguments.
 
     Args:
         kind: the type of the setting.
-        value: what it is set to. A bundle of settings without a class may be given in part.
+        value: the value as it was given. If it is a group of settings without a class name, some
+            of them may be missing.
     """
     if isinstance(value, str):
         named = classes(kind) and not accepts_plainly(kind, value) and find_class(kind, value)
@@ -45,7 +47,13 @@ def complete(kind: Any, value: Any) -> Any:
 
 
 def complete_inside(parser: ArgumentParser, value: dict[str, Any], place: str = "") -> Any:
-    """Values for the settings of a parser, as `complete` makes them."""
+    """Completes the values of all settings of a parser.
+
+    Args:
+        parser: the parser.
+        value: the values, by the names of the settings.
+        place: the beginning of their keys in the parser, with a dot at its end.
+    """
     kinds = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     found = {}
     for key, inner in value.items():
@@ -59,7 +67,7 @@ def complete_inside(parser: ArgumentParser, value: dict[str, Any], place: str = 
 
 @cache
 def _defaults(cls: type) -> dict[str, Any]:
-    # A parser of its own, which no parse can have changed.
+    # This parser is new, so no earlier parse has changed its defaults.
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
     required = {action.dest for action in parser._actions if action.required}
@@ -68,22 +76,22 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 
 def defaults(cls: type) -> dict[str, Any]:
-    """What the arguments of a class are if they are not given, of its optional ones."""
+    """Returns the default values of the optional arguments of a class."""
     return copy.deepcopy(_defaults(cls))
 
 
 def _plain(value: Any) -> Any:
-    """Defaults as a YAML would have them."""
+    """Returns defaults in the form in which a YAML file would give them."""
     if isinstance(value, Namespace | Mapping):
         content = vars(value) if isinstance(value, Namespace) else value
-        if "__subclasses_disabled__" in content:  # a bundle of settings, which names no class
+        if "__subclasses_disabled__" in content:  # a group of settings, which names no class
             return _plain(content["init_args"])
         return {key: _plain(inner) for key, inner in content.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """New values into old ones; a class that is named takes nothing from the one before it."""
+    """Merges new values into old ones. If the new value names a class, nothing old stays."""
     if not isinstance(old, dict) or not isinstance(new, dict) or "class_path" in new:
         return new
     return old | {key: _merged(old.get(key), value) for key, value in new.items()}

@@ -1,6 +1,6 @@
-"""The command `stapo`, whose first word says what to do.
+"""The command `stapo`. Its first word says what to do.
 
-Imports nothing heavy, so that a misspelt word is answered at once.
+This file imports nothing heavy, so that a misspelt word is answered at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
 
 
 def main() -> None:
-    """Does what the first word of the command line says."""
+    """Runs the command that the first word of the command line names."""
     command, *words = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help", "help"):
         print("stapo COMMAND WORDS; each command says more with --help\n")
@@ -41,7 +41,12 @@ def main() -> None:
 
 
 def run(command: str, words: list[str]) -> None:
-    """Runs a command with its words. The scripts of a clone call this, too."""
+    """Runs a command with its words. The scripts in `scripts/` call this too.
+
+    Args:
+        command: the name of the command.
+        words: the other words of the command line.
+    """
     if command in _GRAMMARS:
         grammar, configs = _GRAMMARS[command], config_dir()
         if (text := first_screen(words, configs, grammar)) is not None:
@@ -52,9 +57,9 @@ def run(command: str, words: list[str]) -> None:
         except OverrideError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
-    folder = str(Path.cwd())  # where users keep objectives, rewards and tasks of their own
+    folder = str(Path.cwd())  # users keep their own objectives, rewards and tasks here
     if folder not in sys.path:
         sys.path.append(folder)
-    # Heavy, so after the check of the words.
+    # This import takes seconds, so it comes after the check of the words.
     module = importlib.import_module(f"stapo_pl.cli.{command}")
     module.main(words, *([config_dir()] if command in _GRAMMARS else []))

@@ -1,10 +1,10 @@
-"""Trains with several objectives, samplers and seeds and prints a table of what they reached.
+"""Trains with several objectives, samplers and seeds, and prints a table of the results.
 
 stapo compare --objectives grpo dapo stapo --seeds 0 1 2
 stapo compare --objectives stapo --samplers transformers vllm --seeds 0 1 2
 
-Words after `--` go to every run, such as `-- trainer.max_epochs=20`. A run that came to its end
-with the same settings is not repeated.
+Words after `--` go to every run, for example `-- trainer.max_epochs=20`. If a run with the same
+settings has finished before, it is not repeated.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stapo_pl.cli.grammar import OverrideError, expand
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.training.runs import run_folders
 
-FINISHED = "compared"  # the file that says that a run of this command came to its end
+FINISHED = "compared"  # this file in a run folder says that the run has finished
 COLUMNS = {
     "greedy before": lambda c: f"{c['val/accuracy_greedy'][0]:.1%}",
     "greedy after": lambda c: f"{c['val/accuracy_greedy'][-1]:.1%}",
@@ -45,27 +45,28 @@ COLUMNS = {
 
 
 def curves(folder: Path) -> dict[str, list[float]]:
+    """Returns all curves in a run folder: for each name, the values in order."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def resolved(words: list[str]) -> dict[str, Any]:
-    """All settings of a run of these words; ends the process with one line if they are wrong."""
+    """Returns all settings of a run with these words. If they are wrong, the process ends."""
     text = io.StringIO()
     try:
         with redirect_stdout(text):
             StapoCLI([*expand(words, config_dir()), "--print_config"], config_dir())
     except (OverrideError, ConfigError) as error:
         sys.exit(f"error: {error}")
-    except SystemExit as end:  # how printing ends, and what the parser refuses
+    except SystemExit as end:  # the parser exits with 0 after printing, and otherwise refuses
         if end.code:
             raise
     return yaml.safe_load(text.getvalue())
 
 
 def finished(root: Path, settings: dict[str, Any]) -> Path | None:
-    """The folder of a run that came to its end with these settings."""
+    """Returns the folder of a run that has finished with these settings, or None."""
     for folder in reversed(run_folders(root)):
         is_finished = (folder / FINISHED).exists()
         if is_finished and yaml.safe_load((folder / "config.yaml").read_text()) == settings:
@@ -74,6 +75,7 @@ def finished(root: Path, settings: dict[str, Any]) -> Path | None:
 
 
 def train(name: str, words: list[str], settings: dict[str, Any], args) -> dict[str, list[float]]:
+    """Trains in a process of its own, unless such a run has finished, and returns its curves."""
     if folder := finished(Path(args.logs) / name, settings):
         print(f"{name} is there: {folder}", file=sys.stderr, flush=True)
         return curves(folder)
@@ -90,7 +92,7 @@ def train(name: str, words: list[str], settings: dict[str, Any], args) -> dict[s
 
 
 def main(words: list[str]) -> None:
-    """Compares; the words are those of the command line."""
+    """Runs `stapo compare` with the words of its command line."""
     parser = argparse.ArgumentParser(
         prog="stapo compare",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""Where the configs are."""
+"""Finds the folder of the YAML files that the command reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def config_dir() -> Path:
-    """The folder of the configs: of a clone its `configs/`, else the copy that a wheel brings."""
+    """Returns `configs/` of a clone, or the copy of it inside an installed package."""
     package = Path(__file__).parents[1]
     shipped = package / "configs"
     return shipped if shipped.is_dir() else package.parent / "configs"

@@ -1,4 +1,4 @@
-"""The command line of an evaluation."""
+"""The command `stapo evaluate`, which measures a policy on benchmarks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ from stapo_pl.training.runs import check_writable
 
 
 def main(args: list[str], config_dir: Path) -> None:
-    """Evaluates; see configs/evaluate.yaml for what can be set. `torchrun` makes several ranks."""
+    """Runs `stapo evaluate`. All settings are in configs/evaluate.yaml.
+
+    Start the command with `torchrun` to use several ranks.
+
+    Args:
+        args: the words of the command line, as flags.
+        config_dir: the folder of the YAML files.
+    """
     transformers.utils.logging.disable_progress_bar()
     parser = make_parser()
     try:
@@ -113,9 +120,9 @@ def _evaluate(config: Namespace, parser: HelpfulParser, device: torch.device) ->
 
 
 def _model(given: str | None, logs: str) -> tuple[str, str]:
-    """Folder or hub name of what is measured, and what it is called.
+    """Returns the model folder or hub name that is measured, and a name for the evaluation.
 
-    A checkpoint becomes a model folder in its run's, on the first rank.
+    If a checkpoint is given, the first rank exports it into its run folder.
     """
     given = given or str(shipped_policy())
     if (checkpoint := find_checkpoint(given, logs)) is None:
@@ -129,7 +136,7 @@ def _model(given: str | None, logs: str) -> tuple[str, str]:
 
 
 def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, path: str) -> None:
-    """Samples from the model of the path."""
+    """Builds the model of a folder or hub name, and samples what the evaluation needs."""
     data, engine = settings.data, _engine(settings.sampler.engine, device)
     model = SampledModel(
         path,
@@ -154,10 +161,10 @@ def _sample(evaluation: Evaluation, settings: Namespace, device: torch.device, p
 
 
 def _recorded(folder: Path) -> list[Measurement]:
-    """What an earlier evaluation measured; neither rows nor model have to be there.
+    """Returns what an earlier evaluation measured. Neither its data nor its model is needed.
 
     Raises:
-        ConfigError: the folder is none of an evaluation.
+        ConfigError: the folder is not the folder of an evaluation.
     """
     files = sorted(folder.glob(f"*/*/{BENCHMARK}"))
     if not files:
@@ -166,10 +173,10 @@ def _recorded(folder: Path) -> list[Measurement]:
     for file in files:
         content = json.loads(file.read_text())
         task = content["task"]
-        # How long responses could be is in model.json, and nothing asks for it again.
+        # Nothing is sampled again, so the length limit does not matter.
         decoding = _decoding(content["temperature"], content["top_p"], max_new_tokens=0)
         spec = (task.get("init_args") or {}).get("reward")
-        # A task that names none has its own: then it has to be made, with its rows at hand.
+        # If the task names no reward, it has one of its own, and the task must be made to get it.
         reward = _built(Reward, spec) if spec else _built(Task, task).reward
         name = file.parent.parent.name
         measurements.append(Measurement(name, decoding, content["samples"], reward, task))
@@ -177,7 +184,7 @@ def _recorded(folder: Path) -> list[Measurement]:
 
 
 def _decoding(temperature: float, top_p: float, max_new_tokens: int) -> Decoding:
-    """The decoding of a benchmark.
+    """Returns the decoding of a benchmark.
 
     Raises:
         ConfigError: a value is out of range.
@@ -190,7 +197,7 @@ def _decoding(temperature: float, top_p: float, max_new_tokens: int) -> Decoding
 
 
 def _label(reward: Namespace | None) -> str:
-    """Of the files of a reward in place of the benchmarks' own."""
+    """Returns the ending of the names of files with scores, if another reward is used."""
     if reward is None:
         return ""
     settings = json.dumps(reward.get("init_args", Namespace()).as_dict(), sort_keys=True)
@@ -199,10 +206,10 @@ def _label(reward: Namespace | None) -> str:
 
 
 def _check(settings: Namespace) -> None:
-    """Refuses what would fail late.
+    """Checks settings that would otherwise fail only later.
 
     Raises:
-        ConfigError: names the setting.
+        ConfigError: a setting is wrong. The message names it.
     """
     if not settings.benchmarks and not settings.grade:
         raise ConfigError("benchmark: say what to measure on, benchmark=all or benchmark=NAME,NAME")
@@ -224,17 +231,17 @@ def _instantiated(parser: HelpfulParser, config: Namespace) -> Namespace:
 
 
 def _built(kind: type, spec: Any) -> Any:
-    """An object of a class that is named in a config."""
+    """Makes an object of the class that a config names."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     return parser.instantiate(parser.parse_object({"it": spec})).it
 
 
 def _engine(engine: Sampler | None, device: torch.device) -> Sampler:
-    """The sampler that was asked for, or one that fits.
+    """Returns the given sampler, or chooses one that fits the device.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package that the given sampler needs is not installed.
     """
     if engine is None:
         engine, choice = choose_sampler(device)
@@ -247,13 +254,13 @@ def _engine(engine: Sampler | None, device: torch.device) -> Sampler:
 
 @contextmanager
 def _ranks() -> Iterator[torch.device]:
-    """The device of this rank; where torchrun started several, they find each other."""
+    """Gives the device of this rank. If torchrun has started several ranks, it connects them."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device(f"cuda:{local}" if torch.cuda.is_available() else "cpu")
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
         return
-    # One rank grades while the others wait.
+    # One rank grades while the others wait, which can take days. Otherwise they would time out.
     dist.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         yield device

@@ -1,4 +1,4 @@
-"""The settings of an evaluation."""
+"""The parser of `stapo evaluate`, which defines all settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from stapo_pl.tasks import Benchmark
 
 @dataclass
 class Data:
-    """What is asked, and how long answers may be.
+    """How prompts are made, how long responses may be, and how they are graded.
 
     Args:
-        max_new_tokens: longest response.
-        max_prompt_tokens: longest prompt; None is what the model's positions leave.
-        on_bad_row: as in training.
-        duplicates: as in training.
-        prompt_format: as in training.
-        stop_token_ids: as in training.
-        grading: how responses are judged.
+        max_new_tokens: the largest number of tokens of a response.
+        max_prompt_tokens: the largest number of tokens of a prompt. None allows all positions of
+            the model that a response does not need.
+        on_bad_row: what happens to rows that cannot be read and to prompts that are too long:
+            `error` stops, `skip` leaves them out.
+        duplicates: what happens to rows that ask the same as an earlier one: `keep`, `drop` or
+            `error`.
+        prompt_format: `chat` uses the tokenizer's chat template, `plain` writes plain text for base
+            models, and `auto` uses the template if there is one.
+        stop_token_ids: tokens that end a response, in addition to those that the model's files
+            name.
+        grading: the settings of grading, such as time limits.
 
     Raises:
-        ConfigError: a length below 1.
+        ConfigError: a length is below 1.
     """
 
     max_new_tokens: int = 20480
@@ -49,7 +54,7 @@ class Data:
 
 
 def make_parser() -> HelpfulParser:
-    """The parser of the words of an evaluation."""
+    """Returns the parser of `stapo evaluate`."""
     parser = HelpfulParser(
         parser_mode="omegaconf+",
         allow_abbrev=False,

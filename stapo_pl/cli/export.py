@@ -16,7 +16,7 @@ from stapo_pl.policy.export import export
 
 
 def main(words: list[str]) -> None:
-    """Exports; the words are those of the command line."""
+    """Runs `stapo export` with the words of its command line."""
     parser = argparse.ArgumentParser(
         prog="stapo export",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""The files of the config folder that words name, and what is in them."""
+"""Finds and reads the YAML files that words of the command line name."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from stapo_pl.evaluation.paper import PAPER_BENCHMARKS
 
 
 class OverrideError(Exception):
-    """A word of the command line is wrong; the message is one line."""
+    """A word of the command line is wrong. The message is one line."""
 
 
-# What else a word of a group may have meant.
+# For some groups, what a word that names no file may have meant.
 _NO_FILE = {
     "model": "a model's folder or hub name is model.path=",
     "task": "rows of your own are task.path=",
     "reward": "a function of your own is reward=function reward.path=",
 }
-# What files were called before.
+# Earlier names of files, and their names now.
 _RENAMED = {"task=verl_parquet": "file"}
-# A class of the user's own, as opposed to the name or path of a file.
+# The import path of a class, as opposed to the name or path of a file.
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 
 
 def find_config(folder: Path, name: str) -> Path:
-    """The file of a group by its name, or any path to a YAML file.
+    """Returns the file of a group.
+
+    Args:
+        folder: the folder of the group.
+        name: the name of a file in it, without `.yaml`, or a path to any YAML file.
 
     Raises:
         OverrideError: there is no such file.
@@ -54,13 +58,15 @@ def find_config(folder: Path, name: str) -> Path:
 
 
 def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
-    """The benchmarks that words name, by name.
+    """Returns the settings of the benchmarks that words name, by the name of the benchmark.
 
     Args:
-        words: by the key after `benchmark.`; the names themselves have none.
+        words: the values of the words, by the part of the key after `benchmark.`. The names of the
+            benchmarks have the empty key.
+        config_dir: the folder of the YAML files.
 
     Raises:
-        OverrideError: there is no such file, no name was given, or a value is no YAML.
+        OverrideError: there is no such file, no name was given, or a value is not YAML.
     """
     if not words.get(""):
         raise OverrideError("benchmark: say which ones, benchmark=all or benchmark=NAME,NAME")
@@ -99,15 +105,16 @@ def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
 
 
 def read_experiment(path: Path, left_out: set[str]) -> list[str]:
-    """What an experiment sets, as words.
+    """Returns the settings of an experiment as words.
 
     Args:
-        path: its YAML. `objective: grpo` names a file of a group, `objective.kl_coef: 0.001` or
-            nested keys set values.
-        left_out: groups that somebody else chooses; nothing of them is taken.
+        path: the YAML file of the experiment. In it, `objective: grpo` names a file of a group, and
+            `objective.kl_coef: 0.001`, or the same as nested keys, sets a value.
+        left_out: the groups that other words choose. The experiment's settings of these are left
+            out.
 
     Raises:
-        OverrideError: it is no mapping.
+        OverrideError: the file does not hold keys and values.
     """
     content = yaml.safe_load(path.read_text())
     if not isinstance(content, dict):
@@ -124,7 +131,7 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def read_loggers(names: str, config_dir: Path) -> str:
-    """The loggers of `logger=NAME,NAME` as a value of trainer.logger.
+    """Returns the loggers that `logger=NAME,NAME` names, as a value of `trainer.logger`.
 
     Raises:
         OverrideError: there is no such file, or a logger is named twice.

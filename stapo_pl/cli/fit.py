@@ -1,4 +1,4 @@
-"""The command line: Lightning's own, with a run folder, resuming and errors of one line."""
+"""The command `stapo fit`: Lightning's command line with run folders, resuming and short errors."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ from stapo_pl.training.signals import end_on_sigterm, requeue
 from stapo_pl.training.strategy import is_sharded
 from stapo_pl.training.trainer import RolloutTrainer
 
-# Of flags that Lightning leaves without any.
+# The help of flags for which Lightning has none.
 _WORDS = {
     "trainer.accelerator": "What computes: auto, cpu or gpu.",
     "trainer.strategy": "How ranks share the work: auto, or trainer=ddp, trainer=fsdp.",
 }
-# Lightning's `true` would be a seed of its own choosing.
+# Lightning also takes `true`, and then chooses a seed itself. That run could not be repeated.
 KINDS = {"seed_everything": int}
 
 
 class StapoCLI(LightningCLI):
-    """Builds module, data and trainer from configs/fit.yaml and the command line."""
+    """Makes module, data module and trainer from configs/fit.yaml and the command line."""
 
     trainer: RolloutTrainer
 
@@ -107,7 +107,7 @@ class StapoCLI(LightningCLI):
     def parse_arguments(  # type: ignore[override]  # the command always passes words
         self, parser: LightningArgumentParser, args: list[str]
     ) -> None:
-        # Lightning's own warns whenever sys.argv and args are both there.
+        # This does not call Lightning's method, which warns if sys.argv and args are both there.
         words = Words(parser, FIT, self.config_dir, KINDS)
         self.config, self.given = parser.parse_args(words.check(args)), words.given
         as_usual = usual(args, self.config.run.experiment, self.config_dir)
@@ -116,11 +116,11 @@ class StapoCLI(LightningCLI):
         check_seed(self.config.seed_everything)
 
     def before_instantiate_classes(self) -> None:
-        """Refuses what would fail late, and settles the run's folder and checkpoint."""
+        """Checks settings that would fail late, and finds the run folder and the checkpoint."""
         run, data, trainer = self.config.run, self.config.data, self.config.trainer
         check_trainer(trainer)
         if self.config.plan:
-            # Where nothing is said, the plan is for GPUs: they need one before they are there.
+            # The plan is for GPUs by default, because people make it before they have one.
             device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
             print(plan_run(self.config, device, planned_ranks(trainer)).describe())
             sys.exit(0)
@@ -138,7 +138,7 @@ class StapoCLI(LightningCLI):
         self.found = {*self.folder.glob("*")}
 
     def _check_checkpoint(self) -> int:
-        """Refuses what the run cannot go on from, and says what changed; returns the step."""
+        """Checks that the run can resume, prints what has changed, and returns the next step."""
         check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer.strategy))
         step, run = step_reached(self.ckpt_path), self.ckpt_path.parents[1]
         if not (run / "config.yaml").is_file():
@@ -154,7 +154,7 @@ class StapoCLI(LightningCLI):
         return step
 
     def fit(self) -> None:
-        """Trains; a run that fails before training begins leaves no folder."""
+        """Trains. If the run fails before training begins, its new folder is removed."""
         try:
             with _ending_all_ranks(self.trainer):
                 self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path)
@@ -166,9 +166,10 @@ class StapoCLI(LightningCLI):
             requeue()
 
     def leave_nothing(self) -> None:
-        """Removes what this start made, the run's folder or files in it.
+        """Removes the run folder, or the files in it, that this start has made.
 
-        A file of curves from a start that failed would hide those of the steps that it was to make.
+        If a resumed run fails at its start, its file of curves would hide the old curves of the
+        same steps.
         """
         if not is_first_process() or self.folder is None:
             return
@@ -179,10 +180,10 @@ class StapoCLI(LightningCLI):
                 path.unlink()
 
     def print_plan(self) -> None:
-        """Prints the memory plan of a run on GPUs and hands it to the sampler.
+        """Prints the memory plan of a run on GPUs, and tells the sampler how much it may use.
 
-        A CPU needs none, as no engine takes what is left of its memory. A model that cannot be
-        planned may still run.
+        On a CPU there is no plan, because no sampler reserves memory there. If no plan can be made
+        for a model, the run goes on without one.
         """
         device, first = self.trainer.strategy.root_device, self.trainer.is_global_zero
         if device.type != "cuda":
@@ -220,15 +221,15 @@ class StapoCLI(LightningCLI):
 
 
 def _quiet() -> None:
-    """Keeps the console for what concerns the run."""
+    """Hides warnings that do not concern the user of a run."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     # vLLM's scan of all modules touches deprecated names.
     warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    # The schedule goes on by right where the first step is skipped.
+    # The schedule may step before the optimizer, because the first optimizer step can be skipped.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     transformers.utils.logging.disable_progress_bar()
-    # As dropout is to be off, see PolicyModule.
+    # The policy is in evaluation mode on purpose, so that there is no dropout. See PolicyModule.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     # Lightning advertises a logger of its own at every start.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
@@ -238,9 +239,9 @@ def _quiet() -> None:
 
 @contextmanager
 def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
-    """Where the first rank raises, ends those it started, which may wait for it in a collective.
+    """If the first rank raises an error, ends the other ranks, which may be waiting for it.
 
-    Lightning does so where another rank ends, and then ends the first one as well.
+    Lightning does this only if another rank ends first.
     """
     try:
         yield
@@ -253,7 +254,7 @@ def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
 
 
 def main(args: list[str], config_dir: Path) -> None:
-    """Trains; see configs/fit.yaml for what can be set."""
+    """Runs `stapo fit`. All settings are in configs/fit.yaml."""
     _quiet()
     end_on_sigterm()
     try:

@@ -1,6 +1,8 @@
-"""`objective=stapo objective.tau_p=0.001`: short overrides beside Lightning's flags.
+"""Turns short words such as `objective=stapo objective.tau_p=0.001` into Lightning's flags.
 
-Imports nothing heavy, so that a misspelt word is reported at once.
+The config tree is the tree of all settings, in which Lightning's flags name a place. A group is a
+folder of `configs/`, whose files choose a part of this tree. This file imports nothing heavy, so
+that a misspelt word is reported at once.
 """
 
 from __future__ import annotations
@@ -24,68 +26,76 @@ from stapo_pl.cli.hints import keys_of_files, suggest
 
 @dataclass
 class Group:
-    """Where the files of a config folder, and the keys inside it, go in the config tree."""
+    """The place of a group in the config tree."""
 
     file: str
     """The flag that reads a file of the group."""
     key: str
-    """The prefix of a key of the group."""
+    """The place in the config tree that the keys of the group are in."""
     is_class: bool = True
-    """Whether a file chooses a class, so that nothing of another choice stays."""
+    """Whether a file of the group chooses a class. Then it replaces all settings of another file,
+    and otherwise the two are merged."""
 
 
 @dataclass
 class Grammar:
-    """What the words of a command may begin with."""
+    """The words that a command understands."""
 
     groups: dict[str, Group]
-    """Of files, in the order in which they are read."""
+    """The groups, in the order in which their files are read."""
     keys: tuple[str, ...]
-    """Of the config tree."""
+    """The keys at the top of the config tree that words may begin with."""
     benchmarks: str
-    """The key that `benchmark=NAME,NAME` sets."""
+    """The key of the config tree that `benchmark=NAME,NAME` sets."""
     defaults: str
-    """The file of them."""
+    """The name of the YAML file with the defaults of all settings."""
     naming: tuple[str, ...] = ()
-    """Groups whose files' names are in the run's."""
+    """The groups whose files give a run its name."""
     short: dict[str, str] = field(default_factory=dict)
-    """Of keys that stand deeper in the config tree than people give them, the whole key."""
+    """Short keys, and the full key that each stands for."""
     renamed: dict[str, str] = field(default_factory=dict)
-    """Of keys that had another name, the present one."""
+    """Keys that have been renamed, and their names now."""
     takes_experiments: bool = False
-    """Whether `experiment=NAME` sets words."""
+    """Whether the command understands `experiment=NAME`."""
 
     @property
     def first(self) -> set[str]:
+        """The first parts of all keys that words may have."""
         experiment = {"experiment"} if self.takes_experiments else set()
         return {*self.groups, *self.keys, "benchmark", *experiment}
 
     def as_given(self, key: str) -> str:
-        """`objective.tau_p` for `model.objective.init_args.selection.init_args.tau_p`."""
+        """Returns the shortest word for a key of the config tree.
+
+        This is `objective.tau_p` for `model.objective.init_args.selection.init_args.tau_p`.
+        """
         key = _replaced(key.replace(".init_args", ""), {v: k for k, v in self.short.items()})
-        # The longest first: a reward's keys are also the task's.
+        # The group with the longest key comes first: keys of a reward also belong to a task.
         for name, group in sorted(self.groups.items(), key=lambda g: -len(g[1].key)):
             if f"{key}.".startswith(f"{group.key}."):
                 return name + key.removeprefix(group.key)
         return key
 
     def in_full(self, key: str) -> str:
-        """`model.objective.selection.tau_p` for `model.objective.tau_p`."""
+        """Returns the full key of a short one.
+
+        This is `model.objective.selection.tau_p` for `model.objective.tau_p`.
+        """
         return _replaced(key, self.short)
 
     def now_called(self, key: str) -> str:
-        """The present name of a key."""
+        """Returns the present name of a key, which is the key itself unless it was renamed."""
         return _replaced(key, self.renamed)
 
     def known(self, config_dir: Path) -> set[str]:
-        """All keys that the YAMLs set, as they are given."""
+        """Returns all keys that the YAML files set, in the short form in which people give them."""
         places = {name: group.file for name, group in self.groups.items()}
         found = keys_of_files(config_dir, self.defaults, places)
         return {self.as_given(key) for key in found} | self.first | {"benchmark.samples"}
 
 
 def _replaced(key: str, names: dict[str, str]) -> str:
-    """A key, whose beginning is replaced where it is one of the names."""
+    """Replaces the beginning of a key, if it is one of the names."""
     for name, other in names.items():
         if f"{key}.".startswith(f"{name}."):
             return other + key.removeprefix(name)
@@ -137,17 +147,19 @@ _WORD = re.compile(r"(?P<key>[A-Za-z_][\w.]*\+?)=(?P<value>.*)", re.DOTALL)
 
 
 def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> list[str]:
-    """Turns `key=value` into the flag that sets it; words that start with `-` pass through.
+    """Turns each word `key=value` into the flag that sets it. Flags are kept as they are.
 
-    A bare group takes the name of a file, `objective=stapo` reads configs/objective/stapo.yaml, or
-    the import path of a class, `objective=my_objectives.CISPO`. Both go before values, whatever
-    the order of the words, so that they never overwrite one. `logger=csv,wandb` takes several.
-    `benchmark=aime24,amc23` takes names of tasks, or `all` of the paper's; `benchmark.key=value`
-    sets a key of all of them. `experiment=NAME` stands for the words of configs/experiment, which
-    go before all others.
+    - `objective=stapo` reads configs/objective/stapo.yaml, and `objective=my_objectives.CISPO`
+      names a class. Such words are applied before all values, so that they never overwrite one.
+    - `logger=csv,wandb` chooses several loggers.
+    - `benchmark=aime24,amc23` names benchmarks, and `all` stands for those of the paper.
+      `benchmark.key=value` sets a key of all of them.
+    - `experiment=NAME` stands for the words of configs/experiment/NAME.yaml. They are applied
+      before all others.
 
     Raises:
-        OverrideError: a key, group or file that does not exist, or a word that is neither.
+        OverrideError: a key, group or file does not exist, or a word is neither `key=value` nor a
+            flag.
     """
     files: list[tuple[int, str]] = []
     values: list[str] = []
@@ -161,7 +173,7 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
             after_flag = word.startswith("-") and "=" not in word
             continue
         if after_flag and match["key"].split(".")[0].rstrip("+") not in grammar.first:
-            values.append(word)  # the value of a spaced flag that happens to hold a "="
+            values.append(word)  # this is the value of the flag before, and it contains a "="
             after_flag = False
             continue
         after_flag = False
@@ -180,7 +192,9 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
             else:
                 path = find_config(config_dir / first, value)
                 files.append((order, f"--{group.file}={path}"))
-                if first in grammar.naming:  # two files may configure one class: stapo, stapo_v1
+                # Two files may set the same class, such as stapo and stapo_v1, so the name of the
+                # file goes into the name of the run.
+                if first in grammar.naming:
                     files.append((order, f"--run.{first}={path.stem}"))
         elif first in groups:
             values.append(f"--{groups[first].key}.{rest}={value}")
@@ -198,9 +212,10 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
 
 
 def _with_experiment(words: list[str], config_dir: Path, grammar: Grammar) -> list[str]:
-    """Words with those of an experiment in front, in the place of its name.
+    """Replaces the word `experiment=NAME` by the words of the experiment, which come first.
 
-    What it says of a group does not hold where another word chooses a class for that group.
+    If another word chooses a file or class of a group, the experiment's settings of that group are
+    left out.
     """
     start = "experiment="
     named = [word for word in words if word.startswith(start)]
@@ -215,9 +230,10 @@ def _with_experiment(words: list[str], config_dir: Path, grammar: Grammar) -> li
 
 
 def _outside_in(flags: list[str], grammar: Grammar) -> list[str]:
-    """Flags in their order, but one that sets a whole goes before those that set a part of it.
+    """Orders flags so that one that sets a whole comes before those that set a part of it.
 
-    So `objective.tau_p=0.1 objective.selection=S2T` is what it seems to be.
+    Otherwise `objective.selection=S2T` in `objective.tau_p=0.1 objective.selection=S2T` would set
+    tau_p back to its default.
     """
     ordered: list[str] = []
     for flag in flags:

@@ -1,4 +1,4 @@
-"""Which setting was meant by a key that does not exist."""
+"""Suggests the setting that was meant if a key does not exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-# What a setting is called elsewhere, and here.
+# Our name of a setting, and its names in other frameworks.
 _ELSEWHERE = {
     "model.path": ("model", "model_name", "model_name_or_path", "model_path", "pretrained", "hf"),
     "model.reference_path": ("ref", "ref_model", "reference", "reference_model"),
@@ -71,7 +71,7 @@ _ELSEWHERE = {
     "run.name": ("name", "run_name", "experiment_name", "exp_name"),
     "run.logs": ("logs", "log_dir", "logdir", "output", "output_dir", "out", "save_dir", "dir"),
 }  # fmt: skip
-# Flags of Lightning's Trainer that configs/fit.yaml leaves as they are.
+# Flags of Lightning's Trainer that configs/fit.yaml does not set.
 _TRAINER = (
     "barebones", "benchmark", "deterministic", "detect_anomaly", "enable_checkpointing",
     "gradient_clip_algorithm", "limit_val_batches", "log_every_n_steps", "max_time",
@@ -80,12 +80,14 @@ _TRAINER = (
 
 
 def keys_of_files(config_dir: Path, defaults: str, groups: dict[str, str]) -> set[str]:
-    """The keys that the YAMLs of a script set, without reading what defines them.
+    """Returns all keys that the YAML files of a command set.
+
+    This does not import the classes that define the keys, which would take seconds.
 
     Args:
-        config_dir: of them.
-        defaults: the name of the file that has all keys of the script.
-        groups: the key that the files of a folder go to, by folder.
+        config_dir: the folder of the YAML files.
+        defaults: the name of the file with the defaults of the command.
+        groups: the place in the config tree that the files of a folder set, by folder.
     """
     found = _leaves(yaml.safe_load((config_dir / defaults).read_text()), "")
     for folder, place in groups.items():
@@ -97,10 +99,10 @@ def keys_of_files(config_dir: Path, defaults: str, groups: dict[str, str]) -> se
 
 
 def suggest(key: str, known: Iterable[str]) -> str:
-    """`; did you mean x?`, or nothing if no known key is near.
+    """Returns `; did you mean x?`, or an empty text if no known key is similar.
 
-    A key that has the same last part, or that goes by this name elsewhere, comes before one that
-    is spelt alike.
+    Keys with this name in other frameworks, and keys with the same last part, come before keys that
+    are spelt alike.
     """
     known = set(known) - {key}
     parent, _, last = key.rpartition(".")
@@ -115,7 +117,7 @@ def suggest(key: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """`; did you mean x?`, or nothing if the last part of no known word is near."""
+    """Returns `; did you mean x?` for the word whose last part is most similar, or no text."""
     by_last = {name.rpartition(".")[2].lower(): name for name in sorted(known, reverse=True)}
     last = word.rpartition(".")[2].lower()
     matches = difflib.get_close_matches(last, by_last, n=1, cutoff=cutoff)
@@ -123,7 +125,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def _leaves(value: Any, place: str) -> set[str]:
-    """Dotted keys of nested mappings, without the words that say which class is meant."""
+    """Returns the dotted keys of nested mappings, without `class_path` and `init_args`."""
     if not isinstance(value, dict):
         return {place}
     found = set() if "class_path" not in value else {place}

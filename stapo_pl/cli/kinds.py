@@ -1,4 +1,7 @@
-"""What the values of a setting may be, in words."""
+"""Says which values a setting accepts. The type of a setting is called its kind here.
+
+A bundle is a dataclass of settings that no other class can replace, such as `Run`.
+"""
 
 from __future__ import annotations
 
@@ -16,26 +19,26 @@ import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-# More classes than these are not listed.
+# A message lists at most so many classes.
 MANY = 12
 _NULL = "null"
 _PLAIN = {
     int: "a whole number", float: "a number", bool: "true or false", str: "text",
     types.NoneType: _NULL, dict: "a mapping", list: "a list", Any: "anything",
 }  # fmt: skip
-# Classes of values that are no settings. No text makes a tensor.
+# These classes are values and have no settings. (A tensor cannot be given as text.)
 _TEXTS = {*_PLAIN, Path, timedelta, torch.Tensor}
 
 
 def members(kind: Any) -> list[Any]:
-    """The types of a union; any other type alone."""
+    """Returns the types of a union. For any other type, it returns that type alone."""
     if get_origin(kind) in (Union, types.UnionType):
         return [member for inner in get_args(kind) for member in members(inner)]
     return [kind]
 
 
 def classes(kind: Any) -> list[type]:
-    """The classes whose settings a value may hold; of a function, those that it makes."""
+    """Returns the classes that a value may name. For a function, these are the classes it makes."""
     found = []
     for member in members(kind):
         if get_origin(member) is Callable:
@@ -47,7 +50,10 @@ def classes(kind: Any) -> list[type]:
 
 @cache
 def choices(kind: Any) -> dict[str, type]:
-    """The classes that can be named for a value, by name; none where there is only one."""
+    """Returns the classes that a value may name and their subclasses, by name.
+
+    A bundle is left out, because nothing else can be chosen for it.
+    """
     found: dict[str, type] = {}
     waiting = [cls for cls in classes(kind) if not is_settings(cls)]
     while waiting:
@@ -59,43 +65,43 @@ def choices(kind: Any) -> dict[str, type]:
 
 
 def is_settings(cls: type) -> bool:
-    """Whether a class is a bundle of settings, which has no other in its place."""
+    """Returns whether a class is a bundle."""
     return is_dataclass(cls) and not cls.__subclasses__() and cls.__bases__ == (object,)
 
 
 @cache
 def settings(cls: type) -> ArgumentParser:
-    """Of a class, the parser of its arguments."""
+    """Returns the parser of the arguments of a class."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
     return parser
 
 
 def arguments(cls: type) -> list[str]:
-    """Names of a class' arguments."""
+    """Returns the names of the arguments of a class."""
     return [a.dest for a in settings(cls)._actions if not a.dest.endswith("help")]
 
 
 def required(kind: Any, cls: type) -> list[str]:
-    """Names of the arguments that a class has to be given."""
+    """Returns the names of the arguments that must be given to a class."""
     if any(get_origin(member) is Callable for member in members(kind)):
-        return []  # a function that makes one gives them
+        return []  # the setting is a function that makes an object later, with these arguments
     return [action.dest for action in settings(cls)._actions if action.required]
 
 
 def find_class(kind: Any, name: str) -> type | None:
-    """The class of a name or import path; None if there is none that fits."""
+    """Returns the class of a name or import path, or None if no class fits."""
     return choices(kind).get(name) or (None if why_not(kind, name) else _imported(name))
 
 
 def why_not(kind: Any, path: str) -> str | None:
-    """Why an import path names nothing that fits; None if it does."""
+    """Returns why an import path names no class that fits, or None if it names one."""
     try:
         found = _imported(path)
-    except Exception as error:  # the user's own module, in which anything may be wrong
+    except Exception as error:  # the module is the user's, so it may raise anything
         return f"cannot be imported: {type(error).__name__}: {error}"
     kinds = tuple(classes(kind))
-    # A function may make one: what it says it returns is for the parser.
+    # A function that makes an object is fine too. The parser checks what it returns.
     if inspect.isclass(found) and not issubclass(found, kinds):
         return f"is no {' or '.join(cls.__name__ for cls in kinds)}"
     return None if callable(found) else "is no class"
@@ -107,7 +113,7 @@ def _imported(path: str) -> Any:
 
 
 def accepts(kind: Any, text: str) -> bool:
-    """Whether a word's value is one of a type that holds no class."""
+    """Returns whether a text is a value of a type that names no class."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--it", type=kind)
     try:
@@ -116,13 +122,13 @@ def accepts(kind: Any, text: str) -> bool:
         return False
     if value is None:
         return types.NoneType in members(kind)
-    return value == value  # NaN is no setting
+    return value == value  # NaN is refused, and only NaN differs from itself
 
 
 def accepts_plainly(kind: Any, text: str) -> bool:
-    """Whether a value that names no class is one of a type that may also hold classes.
+    """Returns whether a text is a value that names no class, for a type that also allows classes.
 
-    Lists and mappings of classes are left to the parser.
+    The parser checks lists and mappings of classes.
     """
     value = yaml.safe_load(text)
     lists = [m for m in members(kind) if get_origin(m) in (list, Iterable)]
@@ -133,19 +139,19 @@ def accepts_plainly(kind: Any, text: str) -> bool:
 
 
 def items(kind: Any) -> Any:
-    """The type of the values of a mapping, whose keys are any names; None for all others."""
+    """Returns the type of the values of a mapping with free keys, or None for other types."""
     found = [get_args(m)[1] for m in members(kind) if get_origin(m) in (dict, Mapping)]
     return found[0] if found else None
 
 
 def literals(kind: Any) -> list[str]:
-    """The words that a type takes."""
+    """Returns the texts that a type allows, if it allows only certain texts."""
     values = [v for m in members(kind) if get_origin(m) is Literal for v in get_args(m)]
     return list(dict.fromkeys(map(str, values)))
 
 
 def describe(kind: Any) -> str:
-    """`a whole number or null` for `int | None`."""
+    """Returns a type in words, such as `a whole number or null` for `int | None`."""
     kinds = [member for member in members(kind) if member is not torch.Tensor]
     if float in kinds:
         kinds = [member for member in kinds if member is not int]

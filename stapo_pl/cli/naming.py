@@ -1,4 +1,4 @@
-"""The name of a run, which tells it from others of its objective and task."""
+"""Makes the name of a run from its objective, its task, and the settings that were changed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import Any
 
 from stapo_pl.cli.grammar import FIT, expand
 
-# Settings without a say in the weights.
+# Settings that have no effect on the weights.
 SILENT = (
     "data.validation", "data.benchmarks", "data.grading", "data.task.validation_path",
     "data.task.validation_split", "model.max_sampler_gap_mean", "model.max_sampler_gap_kl",
     "model.on_sampler_gap",
 )  # fmt: skip
-# Settings that change them by rounding alone: a run that changes them is found again by its name.
+# Settings that change the weights only by rounding. They are not in the name, so a run can be
+# resumed with other values of them.
 ROUNDING = ("model.packing", "model.gradient_checkpointing", "model.compile_layers")
-# Of the trainer, only these have one. The number of rollouts is left out: a run can be made longer.
+# The only settings of the trainer that are in the name. The number of rollouts is not, so that a
+# run can be made longer.
 _TRAINER = ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.precision")
-_FIRST = "model.objective"  # whose settings come first in a name
-_LONGEST_VALUE, _LONGEST = 32, 100  # characters of a value's text, of all differences
+_FIRST = "model.objective"  # settings of the objective come first in a name
+# The largest numbers of characters of one value, and of all changed settings together.
+_LONGEST_VALUE, _LONGEST = 32, 100
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys, those of a class beside its name."""
+    """Returns nested settings by dotted keys, without `class_path` and `init_args` in the keys."""
     if not isinstance(value, dict) or not value:
         return {key: value}
     found: dict[str, Any] = {}
@@ -37,7 +40,10 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def usual(args: Iterable[str], experiment: str | None, config_dir: Path) -> list[str]:
-    """Of a command line, what gives a run its name: experiment, objective and task."""
+    """Returns the flags of a command line that choose the experiment, the objective and the task.
+
+    A run with only these flags has the usual settings. The name of a run lists what differs.
+    """
     places = [p for name in FIT.naming for p in (FIT.groups[name].file, FIT.groups[name].key)]
     args = [*args]
     named = [word for word in args if word.lstrip("-").partition("=")[0] in places]
@@ -48,18 +54,18 @@ def usual(args: Iterable[str], experiment: str | None, config_dir: Path) -> list
 def run_name(
     parts: Iterable[str | None], seed: int, given: Iterable[str], config: Any, usual: Any
 ) -> str:
-    """`grpo-arithmetic-kl_coef0.001-seed0`: what was set otherwise than usual, in short.
+    """Returns a name such as `grpo-arithmetic-kl_coef0.001-seed0`.
 
     Args:
-        parts: names of the experiment, the objective and the task; None has none.
-        seed: of the run.
-        given: dotted keys of what was set.
-        config: all settings.
-        usual: all settings without those, with the files of the same objective and task.
+        parts: the names of the experiment, the objective and the task. None is left out.
+        seed: the seed of the run.
+        given: the dotted keys that the command line sets.
+        config: all settings of the run.
+        usual: all settings of a run with only the flags that `usual` returns.
     """
     now, then = flat(config), flat(usual)
     keys = (key for key in {*given} & {*now} if _matters(key) and now[key] != then.get(key, ...))
-    # What may be cut off comes last.
+    # A long name is cut at its end, so the settings of the objective come first.
     order = sorted(keys, key=lambda key: (not key.startswith(f"{_FIRST}."), key))
     differ = {key: now[key] for key in order}
     ends = [key.rpartition(".")[2] for key in differ]
@@ -80,7 +86,7 @@ def _matters(key: str) -> bool:
 
 
 def is_in(key: str, places: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of the places, or inside one."""
+    """Returns whether a dotted key is one of the places, or lies inside one."""
     return any(f"{key}.".startswith(f"{place}.") for place in places)
 
 

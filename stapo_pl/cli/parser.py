@@ -1,4 +1,4 @@
-"""A parser that answers a mistake in one line."""
+"""A parser that reports a mistake in one line, without a screen of usage."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-# How jsonargparse passes on the error of a class that may also be left out.
+# If a setting may be a class or null, jsonargparse puts the error of the class into this text.
 _REFUSAL = re.compile(r".*Errors: - (.*?) - Expected a <class 'NoneType'>")
 
 
 class HelpfulParser(LightningArgumentParser):
-    """Reports a mistake in one line."""
+    """Lightning's parser, which reports a mistake in one line."""
 
     def add_class_arguments(self, theclass: type, nested_key: str | None = None, **kwargs: Any):
-        """All but what a command settles itself: the trainer's `run` is a section of its own."""
+        """Leaves out the trainer's argument `run`, because `run` is a key of its own here."""
         if nested_key == "trainer":
             kwargs["skip"] = {*kwargs.get("skip", ()), "run"}
         return super().add_class_arguments(theclass, nested_key, **kwargs)
@@ -27,6 +27,6 @@ class HelpfulParser(LightningArgumentParser):
 
 
 def refusal(error: ValueError) -> str | None:
-    """What a class that may also be left out said of its settings, as jsonargparse passes it on."""
+    """Returns the message of a class that refused its settings, or None for other errors."""
     found = _REFUSAL.match(" ".join(str(error).split()))
     return found[1] if found else None

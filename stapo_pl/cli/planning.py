@@ -1,4 +1,4 @@
-"""The memory plan of a run, made from the run's settings alone."""
+"""Makes the memory plan of a run from its settings, without loading the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
     Args:
         settings: all settings of the run, parsed but not instantiated.
         device: the device of a rank; it need not be on this machine.
-        ranks: number of ranks.
+        ranks: the number of ranks of the run.
 
     Raises:
         ConfigError: there is no such model, or it cannot be run without its weights.
@@ -72,7 +72,7 @@ def plan_run(settings: Namespace, device: torch.device, ranks: int) -> MemoryPla
 
 
 def planned_ranks(trainer: Namespace) -> int:
-    """The number of ranks by `trainer.devices` and `trainer.num_nodes`, on whatever machine."""
+    """Returns the number of ranks that `trainer.devices` and `trainer.num_nodes` ask for."""
     devices = trainer.devices
     if isinstance(devices, str) and devices not in ("auto", "-1"):
         devices = [part for part in devices.split(",") if part] if "," in devices else int(devices)
@@ -82,13 +82,16 @@ def planned_ranks(trainer: Namespace) -> int:
 
 
 def planned_sampler(device: torch.device) -> Sampler:
-    """The sampler of a run on `device`. If that is a GPU on another machine, vLLM is there too."""
+    """Returns the sampler of a run on a device.
+
+    If the device is a GPU and this machine has none, the plan assumes vLLM on the other machine.
+    """
     elsewhere = device.type == "cuda" and not torch.cuda.is_available()
     return VLLMSampler() if elsewhere else choose_sampler(device)[0]
 
 
 def _chosen(settings: Namespace) -> tuple[Objective, Any, Sampler | None, LoRA | None]:
-    """Objective, optimizer, sampler and adapters, made in the same way as for a real run."""
+    """Makes objective, optimizer, sampler and adapters in the same way as a real run does."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
     parser.add_argument("--optimizer", type=OptimizerCallable)

@@ -1,4 +1,4 @@
-"""What a run may go on from, and what has changed since."""
+"""Checks that a run can resume from a checkpoint, and finds the settings that have changed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import yaml
 from stapo_pl.cli.naming import ROUNDING, SILENT, flat, is_in
 from stapo_pl.core.errors import ConfigError
 
-# What a run is made of, whose changes concern a resumed one.
+# The parts of the config tree that are compared.
 _SECTIONS = ("seed_everything", "model", "data", "sampler", "trainer")
-# Of the trainer's settings, those that have a say in the weights.
+# The settings of the trainer that have an effect on the weights.
 _TRAINER = (
     "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.precision",
     "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.devices", "trainer.num_nodes",
     "trainer.max_epochs",
 )  # fmt: skip
-# What a resumed run may change, and says: the same steps but for rounding and the engine's random
-# numbers, or more of them. (What is silent it may change as well.)
+# Settings that a resumed run may change. It prints the change, because the steps then differ by
+# rounding or by the sampler's random numbers, or there are more of them. (Settings without an
+# effect on the weights may change too, and are not printed.)
 _NAMED = (
     *ROUNDING, "sampler", "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.devices",
     "trainer.num_nodes", "trainer.max_epochs",
@@ -28,14 +29,14 @@ _NAMED = (
 
 
 def changes_since(folder: Path, current: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs from the settings that a run had last: of each key, the old and the new value.
+    """Returns the old and the new value of each setting that has changed since the checkpoint.
 
-    Settings without a say in the weights do not count, nor do those that the version which wrote
-    the run did not know.
+    Settings that have no effect on the weights are left out. So are settings that the run does not
+    list because an older version of this package wrote it.
 
     Args:
-        folder: of the run.
-        current: the whole config.
+        folder: the run folder, whose config.yaml holds the old settings.
+        current: all settings now.
     """
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     changes = {}
@@ -50,10 +51,14 @@ def changes_since(folder: Path, current: dict[str, Any]) -> dict[str, tuple[Any,
 
 
 def check_same_run(folder: Path, changes: dict[str, tuple[Any, Any]]) -> None:
-    """Checks that ckpt_path=last goes on with the settings that have a say in the weights.
+    """Checks that a run with ckpt_path=last changes no setting that must stay the same.
+
+    Args:
+        folder: the run folder, for the message.
+        changes: what `changes_since` returns.
 
     Raises:
-        ConfigError: one of them differs.
+        ConfigError: such a setting has changed.
     """
     for key, (was, now) in changes.items():
         if not is_in(key, _NAMED):
@@ -64,16 +69,21 @@ def check_same_run(folder: Path, changes: dict[str, tuple[Any, Any]]) -> None:
 
 
 def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
-    """For people, in one line."""
+    """Returns a line for people that lists the changes."""
     listed = (f"{key} {was} -> {now}" for key, (was, now) in changes.items())
     return f"changed since the checkpoint: {', '.join(listed) or 'nothing'}"
 
 
 def check_checkpoint(path: Path, sharded: bool) -> None:
-    """Checks that a run, which shards its policy or not, can go on from a checkpoint.
+    """Checks that a run can resume from a checkpoint.
+
+    Args:
+        path: the checkpoint, which is a folder if it was written with FSDP.
+        sharded: whether the run uses FSDP.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it is not a checkpoint, or it was written with FSDP and the run does not use
+            it, or the other way round.
     """
     whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
     if not whole:

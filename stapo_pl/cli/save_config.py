@@ -1,4 +1,4 @@
-"""The resolved config goes into the run's folder, and to the loggers."""
+"""Writes all settings of a run into its run folder, and gives them to the loggers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stapo_pl.cli.naming import flat
 from stapo_pl.training.loggers import log_text
 from stapo_pl.training.private import add_summary
 
-# Curves that TensorBoard shows beside hyperparameters.
+# The curves that TensorBoard shows beside the hyperparameters.
 _FIGURES = ("val/accuracy_greedy", "val/accuracy", "reward/mean")
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Puts the resolved config into each logger's hyperparameters too, and into a text.
+    """Writes config.yaml, and logs all settings as hyperparameters and as a text.
 
-    config.yaml is written when training begins: a resumed run that is refused leaves the run's own
-    in its place, by which checkpoints are exported.
+    config.yaml is written only when training begins. If a resumed run is refused before, the old
+    file stays, and the checkpoints can still be exported with it.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -43,10 +43,11 @@ class _SaveConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             logger.log_hyperparams(plain)
             if isinstance(logger, TensorBoardLogger):
-                # Lightning shows hyperparameters only beside a figure that it is given at once.
+                # Lightning shows hyperparameters only beside a curve that has a value already. This
+                # names the curves before they have one.
                 for summary in hparams(plain, dict.fromkeys(_FIGURES, 0.0))[:2]:
                     add_summary(logger, summary)
 
 
-# Of a name that no word can choose: it is always there.
+# The class has a private name, so that no word of the command line can choose or replace it.
 CONFIG_CALLBACK = _SaveConfig

@@ -1,4 +1,4 @@
-"""The first screen of `--help`: groups, and the settings that people use."""
+"""The first screen of `--help`. It lists the groups and the settings that people use most."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ _SCREENS = {"fit.yaml": (_FIT, _FIT_SETTINGS), "evaluate.yaml": (_EVALUATE, _EVA
 
 
 def first_screen(words: Sequence[str], config_dir: Path, grammar: Grammar) -> str | None:
-    """What `--help` prints; None if it is not asked for, or `--help all`, which is the parser's."""
+    """Returns the text that `--help` prints.
+
+    None if the words do not ask for help, or ask for `--help all`, which the parser answers.
+    """
     if not {"-h", "--help"}.intersection(words) or "all" in words:
         return None
     about, settings = _SCREENS[grammar.defaults]
@@ -79,7 +82,7 @@ def first_screen(words: Sequence[str], config_dir: Path, grammar: Grammar) -> st
 
 
 def _default(defaults: Any, key: str) -> Any:
-    """A value of the defaults' YAML; None where there is none."""
+    """Returns the default value of a key, or None if the YAML file has none."""
     for part in key.split("."):
         if isinstance(defaults, dict) and part not in defaults:
             defaults = defaults.get("init_args")
@@ -88,7 +91,7 @@ def _default(defaults: Any, key: str) -> Any:
 
 
 def _folded(head: str, text: str, width: int = 98) -> list[str]:
-    """Text behind a head, in lines of at most a width."""
+    """Returns a text after a head, in lines of at most `width` characters."""
     words, lines = text.split(" "), [head]
     for word in words:
         if len(lines[-1]) + len(word) >= width:

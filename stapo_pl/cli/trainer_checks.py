@@ -1,4 +1,4 @@
-"""Settings of the trainer that would cut rollouts, lose updates or fail late."""
+"""Checks settings of Lightning's trainer that do not work with rollouts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from stapo_pl.training.strategy import check_strategy, is_sharded
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuses trainer settings that would cut rollouts, lose updates or fail late.
+    """Refuses settings of the trainer that would cut rollouts, lose updates or fail late.
 
     Raises:
-        ConfigError: names the setting.
+        ConfigError: a setting is refused. The message names it.
     """
     check_strategy(trainer.strategy)
     dtype = compute_dtype(trainer.precision, on_gpu=False)
@@ -35,7 +35,7 @@ def check_trainer(trainer: Any) -> None:
         ("fast_dev_run", (False,)),
     ):
         value = trainer[name]
-        # 1 is one batch, 1.0 is all of them.
+        # The whole number 1 means one batch, and 1.0 means all batches.
         if value not in harmless or type(value) is int:
             raise ConfigError(
                 f"trainer.{name}={value} is not supported, it would cut rollouts: "

@@ -1,4 +1,4 @@
-"""Words and files as keys and values."""
+"""Splits command lines and YAML files into keys and values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from stapo_pl.core.errors import ConfigError
 
-# Flags without a value.
+# The flags that have no value.
 _BARE = ("plan", "print_config", "help", "h")
 
 
@@ -22,14 +22,15 @@ class Unit:
     """A flag of a command line with its value."""
 
     words: list[str]
-    """As they were given: `--key=value`, or `--key` and `value`."""
+    """The words as they were given: either `--key=value`, or `--key` and `value`."""
     key: str
+    """The key, without dashes."""
     value: str | None
-    """None for a flag without a value."""
+    """The value as text. None for a flag without a value."""
 
 
 def units(args: list[str]) -> Iterator[Unit]:
-    """The flags of a command line."""
+    """Yields the flags of a command line, in order."""
     waiting = iter(args)
     for word in waiting:
         key, is_joined, value = word.lstrip("-").partition("=")
@@ -42,10 +43,10 @@ def units(args: list[str]) -> Iterator[Unit]:
 
 
 def read(file: Path) -> Any:
-    """The settings of a YAML.
+    """Returns the settings of a YAML file.
 
     Raises:
-        ConfigError: it is not there, or no YAML of settings.
+        ConfigError: the file does not exist, or it does not hold keys and values.
     """
     try:
         content = yaml.safe_load(file.read_text())
@@ -57,7 +58,7 @@ def read(file: Path) -> Any:
 
 
 def leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Those of a value that may be a mapping, each as a word would have it."""
+    """Yields all keys and values inside a value, which may be a mapping. Values are texts."""
     value = as_mapping(value)
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -67,7 +68,7 @@ def leaves(key: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def as_mapping(value: Any) -> Any:
-    """A mapping, where a word is one; any other value as it is."""
+    """Returns the mapping that a text holds. Any other value is returned unchanged."""
     if isinstance(value, str) and value.startswith("{"):
         with suppress(yaml.YAMLError):
             return yaml.safe_load(value)
@@ -75,10 +76,13 @@ def as_mapping(value: Any) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value of a YAML as a word would have it."""
+    """Returns a value of a YAML file as the text that a word would give."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def place_of(key: str) -> str:
-    """`model.objective` for its class_path, `model.objective.tau_p` for one of its init_args."""
+    """Returns a key without `class_path` and `init_args`.
+
+    This is `model.objective.tau_p` for `model.objective.init_args.tau_p`.
+    """
     return ".".join(part for part in key.split(".") if part not in ("class_path", "init_args"))

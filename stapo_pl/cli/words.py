@@ -1,4 +1,7 @@
-"""The words of a command line, checked and made whole before the parser takes them."""
+"""Checks and completes the words of a command line before the parser takes them.
+
+The parser's own messages are long and do not say what is accepted.
+"""
 
 from __future__ import annotations
 
@@ -33,18 +36,18 @@ from stapo_pl.cli.kinds import (
 from stapo_pl.cli.units import Unit, as_mapping, as_text, leaves, place_of, read, units
 from stapo_pl.core.errors import ConfigError
 
-# What may be the name of a class.
+# A text that can be the name of a class.
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 
 
 class Words:
-    """The words of a command line, checked one after another.
+    """Checks the words of a command line one after another.
 
     Args:
-        parser: of them.
-        grammar: what words may begin with.
-        config_dir: of the YAMLs.
-        kinds: types of keys that take less than the parser does.
+        parser: the parser that takes the words afterwards.
+        grammar: the words that the command understands.
+        config_dir: the folder of the YAML files.
+        kinds: the types of keys that accept less than the parser does.
     """
 
     def __init__(
@@ -60,21 +63,21 @@ class Words:
         self.given: set[str] = set()
         """All keys that the words set."""
         self._chosen: dict[str, str] = {}
-        """What is at a key, after the words so far: where classes go, the name of one."""
+        """The value of each key after the words so far. For a class it is the name."""
         self._coming: set[str] = set()
-        """All keys that the present word and those after it set."""
+        """All keys that the present word and the words after it set."""
         self._is_in_bundle = False
-        """Whether the present word sets a key of a bundle of settings inside a class."""
+        """Whether the present word sets a key of a bundle (see `kinds.py`) inside a class."""
 
     def check(self, args: list[str]) -> list[str]:
-        """Checks that each key is there and takes its value.
+        """Checks that every key exists and accepts its value.
 
         Returns:
-            The words for the parser: the defaults of the YAML, then these words. A class that is
-            named has all of its arguments, so that none of the class before it stays.
+            The words for the parser: first the defaults of the YAML file, then these words. Every
+            class that is named has all of its arguments, see `classes.py`.
 
         Raises:
-            ConfigError: names the first that is wrong, and what is accepted.
+            ConfigError: a word is wrong. The message names it, and what is accepted.
         """
         defaults = complete_inside(self.parser, read(self.config_dir / self.grammar.defaults))
         for setting in defaults.items():
@@ -90,7 +93,7 @@ class Words:
         return taken
 
     def _take(self, flag: Unit, given: list[tuple[str, Any]]) -> list[str]:
-        """Checks what a flag sets, and makes it whole."""
+        """Checks and completes the settings of a flag, and returns words for the parser."""
         self._is_in_bundle = False
         whole = {}
         for short, value in given:
@@ -103,7 +106,7 @@ class Words:
             return flag.words
         ((key, value),) = whole.items()
         if self._is_in_bundle and value in ("null", None):
-            # By itself, jsonargparse takes this null for a text.
+            # jsonargparse would take this null for the text "null" if it stood alone.
             key, _, name = key.rpartition(".")
             value = {name: None}
         elif (key, value) == (flag.key, flag.value):
@@ -111,7 +114,10 @@ class Words:
         return [f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"]
 
     def _in_full(self, key: str) -> str:
-        """The whole key of a short one, unless the class there has an argument of this name."""
+        """Returns the full key of a short one.
+
+        If the chosen class itself has an argument of this name, the key is full already.
+        """
         for short in self.grammar.short:
             place, _, name = short.rpartition(".")
             if f"{key}.".startswith(f"{short}."):
@@ -121,7 +127,7 @@ class Words:
         return key
 
     def _choose(self, key: str, value: Any) -> None:
-        """Notes what is at a key from now on."""
+        """Notes the value that a key has from now on."""
         place = f"{place_of(key)}."
         if isinstance(value, dict) and "class_path" in value:
             chosen = self._chosen.items()
@@ -130,7 +136,7 @@ class Words:
             self._chosen[place_of(leaf)] = text
 
     def _settings(self, flag: Unit) -> list[tuple[str, Any]]:
-        """What a flag sets: its key, or what is in the file that it names."""
+        """Returns the keys and values that a flag sets. If it names a file, these are in it."""
         if flag.value is None:
             return []
         key, text = flag.key.removesuffix("+"), flag.value
@@ -146,13 +152,17 @@ class Words:
         return [(key, text)]
 
     def _check(self, parser: ArgumentParser, place: str, parts: list[str], value: Any) -> Any:
-        """Goes down from the settings of a parser, which are those at a place.
+        """Checks a value, and returns it completed.
 
-        Returns:
-            The value, made whole.
+        Args:
+            parser: the parser of the settings at a place.
+            place: the key of this place. It is empty at the top.
+            parts: the rest of the key below this place.
+            value: the value.
         """
         actions = {action.dest: action for action in parser._actions}
-        # The longest name first: data.validation.samples is one.
+        # The longest name is tried first, because names may contain dots, such as
+        # data.validation.samples.
         prefixes = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         name = next((prefix for prefix in prefixes if prefix in actions), None)
         at = f"{place}.{name}" if place else name
@@ -179,7 +189,7 @@ class Words:
         return value
 
     def _check_inside(self, kind: Any, at: str, parts: list[str], value: Any) -> Any:
-        """A key of a mapping or a class."""
+        """Checks a key that lies inside a mapping or a class, and returns its value completed."""
         where = self.grammar.as_given(at)
         given = self.grammar.as_given(f"{at}.{parts[0]}")
         if (item := items(kind)) is not None:
@@ -195,7 +205,7 @@ class Words:
             self._is_in_bundle = True
             return self._check(settings(possible[0]), at, parts, value)
         if (name := self._chosen.get(at, "")).startswith("["):
-            return value  # of the last in a list, which is left to the parser
+            return value  # the key belongs to the last item of a list, which the parser checks
         cls = find_class(kind, name)
         if cls is not None and parts[0] in arguments(cls):
             return self._check(settings(cls), at, parts, value)
@@ -218,7 +228,7 @@ class Words:
     def _check_value(self, kind: Any, at: str, value: Any) -> Any:
         given, value, text = value, as_mapping(value), as_text(value)
         word = f"{self.grammar.as_given(at)}={text}"
-        if "${" in text:  # an interpolation, which is filled in later
+        if "${" in text:  # OmegaConf fills in this reference to another key later
             return given
         if isinstance(value, dict) and (classes(kind) or classes(items(kind))):
             self._choose(at, complete(kind, value))
@@ -240,7 +250,7 @@ class Words:
         return given
 
     def _inner(self, kind: Any, at: str, key: str, value: Any) -> Any:
-        """What a mapping that names a class, or sets keys of one, has at a key."""
+        """Checks one key of a mapping that names a class or sets its arguments."""
         if key == "class_path":
             self._check_value(kind, at, str(value))
             return value
@@ -258,7 +268,7 @@ class Words:
 
 
 def _why_no_class(kind: Any, text: str) -> str:
-    """Why a word that should name a class does not."""
+    """Returns why a text that should name a class does not."""
     if text == "null" or not choices(kind) or not _NAME.fullmatch(text):
         return f"expected {describe(kind)}"
     if "." in text:
