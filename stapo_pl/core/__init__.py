@@ -1,4 +1,4 @@
-"""This room holds what every other room uses, and it imports none of them.
+"""This room holds what every other room uses. It imports no other room.
 
 Open `types.py` for the objects that sampling and grading pass on: a problem becomes a prompt, a
 completion, a score and a trajectory, and trajectories make a rollout. Open `batches.py` for the

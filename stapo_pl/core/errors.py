@@ -19,4 +19,4 @@ class TrainingError(RuntimeError):
 
 
 class Terminated(TrainingError):
-    """Somebody asked the process to end, by SIGTERM."""
+    """The process was asked to end by the signal SIGTERM."""

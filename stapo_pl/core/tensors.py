@@ -69,6 +69,7 @@ def token_weights(
     """
     counted_T = mask_T if counted_T is None else counted_T
     mask = mask_T.double()
+    # A denominator is at least 1, so that weights are 0 and not NaN if no token is counted.
     if aggregation == "token-mean":
         return mask / world.sum(counted_T.sum()).clamp(min=1)
     norm = aggregation == "seq-mean-token-sum-norm"

@@ -134,6 +134,8 @@ class Objective(ABC):
         mask_T = all_T
         if self.selection is not None:
             mask_T = self.selection.select(tokens, statistics, world)
+        # "all" divides by the number of all tokens, so that silencing tokens makes the loss smaller
+        # and does not give the others more weight.
         average_all = self.selection is not None and self.selection.denominator == "all"
         tokens.weights_T = tensors.token_weights(
             mask_T, tokens.sequence_T, self.aggregation, world,

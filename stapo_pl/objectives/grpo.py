@@ -52,7 +52,8 @@ class GRPO(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         ratio_T = clamped_log_ratio(current.logprobs_T, tokens.old_logprobs_T).exp()
         clipped_T = ratio_T.clamp(1 - self.clip_low, 1 + self.clip_high)
-        # The larger loss wins, so a token beyond the clip range keeps its loss but has no gradient.
+        # The larger loss wins. If the ratio has left the clip range in the direction that the
+        # advantage asks for, that is the clipped loss, which has no gradient.
         loss_T = torch.max(-ratio_T * tokens.advantages_T, -clipped_T * tokens.advantages_T)
         positive_T, negative_T = tokens.advantages_T > 0, tokens.advantages_T < 0
         if self.dual_clip is not None:

@@ -96,6 +96,8 @@ class Collector:
             seed_key: the first parts of the seed of a completion. The position of the prompt and
                 the number of the completion within its group follow.
         """
+        # The seed of a completion depends on its prompt and its number alone, so it is the same on
+        # any number of ranks and in any order.
         requests = [
             Request(prompt.token_ids, seed_for(*seed_key, prompt.position, sample))
             for prompt in prompts

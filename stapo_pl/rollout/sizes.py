@@ -1,6 +1,6 @@
 """The sizes of rollouts and batches, and the checks that they fit together.
 
-Users of every framework get this arithmetic wrong once, so each check says what would fit.
+Users of every framework get this arithmetic wrong once, so each check says what does not fit.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ class SamplerGap:
         """
         gap = {name: value.item() for name, value in self._means.compute().items()}
         self.curves = {f"rollout/sampler_{name}": value for name, value in gap.items()}
+        # A gap that is NaN counts as above the bound, hence `not <=` and no `>`.
         over = [
             f"model.max_sampler_{name}={bound:g}"
             for name, bound in self.bounds.items()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 class SizedLoader:
     """An iterable with a known length that makes each batch only when it is asked for.
 
-    The length matters. If an iterable has none, Lightning fetches the next batch before the present
-    one is done, and a rollout would then be sampled before the last update.
+    The length matters. If an iterable has none, Lightning always fetches one batch ahead, and every
+    batch would then be made one step too early.
 
     Args:
         length: the number of batches.

@@ -115,6 +115,7 @@ class Learner:
         micros, world = mini_batch.micro_batches, World()
         tokens = Tokens.cat([micro.tokens.to(self.scorer.device) for micro in micros])
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
+        # The curve shows how many decisions differ from those of the cheaper statistics.
         if is_stale and behavior is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)
             self.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
@@ -139,7 +140,7 @@ class Learner:
         loss, metrics = self.objective.loss(current, tokens)
         self.means.update({"loss": loss, **metrics})
         self._statistics.append(current.detach())
-        if micro is mini_batch.micro_batches[-1]:
+        if micro is mini_batch.micro_batches[-1]:  # its passes are complete
             tokens = Tokens.cat([micro.tokens for micro in mini_batch.micro_batches])
             statistics = TokenStatistics.cat(self._statistics)
             self.events.tell(MiniBatchDone(mini_batch, tokens, statistics))

@@ -67,6 +67,7 @@ class Scorer:
             for micro in mini_batch.micro_batches:
                 statistics = self.passes.reference_statistics(micro)
                 micro.tokens.reference_logprobs_T = statistics.logprobs_T
+        # A token advantage may compare tokens of the whole mini-batch, so all are joined first.
         if self.objective.token_advantage is not None:
             micros = mini_batch.micro_batches
             tokens = Tokens.cat([micro.tokens.to(self.device) for micro in micros])

@@ -29,7 +29,7 @@ from stapo_pl.training.wiring import connect
 
 
 class RolloutTrainer(L.Trainer):
-    """A trainer that finishes each rollout, and that computes alike with every strategy.
+    """A trainer that finishes each rollout, and that computes the same with every strategy.
 
     A run cannot resume inside a rollout: the weights have changed, so sampling again would give
     another rollout. If something asks to stop or to save inside a rollout, the trainer does so at
