@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,10 +14,9 @@ from stapo_pl.cli.grammar import EVALUATE, expand
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.export import export
 from stapo_pl.policy.loading import load_config
+from support.commands import Command
 from support.fitting import fit, make
-from support.places import CONFIGS, ROOT
-
-SCRIPT = ROOT / "scripts" / "export.py"
+from support.places import CONFIGS
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,7 @@ def run(tmp_path_factory):
 def test_transformers_loads_what_was_trained(run, tmp_path):
     checkpoint, trained = run
     out = tmp_path / "model"
-    result = subprocess.run([sys.executable, SCRIPT, checkpoint, out], capture_output=True)
+    result = Command("export", checkpoint, out).wait()
     assert result.returncode == 0, result.stderr
     model = AutoModelForCausalLM.from_pretrained(out)
     exported = dict(model.named_parameters())

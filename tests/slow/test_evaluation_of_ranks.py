@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from support.evaluating import command, completions
+from support.evaluating import SMALL, completions
 from support.places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -18,7 +18,8 @@ def test_two_ranks_sample_what_one_does(tmp_path, finished):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     words = ["sampler=transformers", "verifier.path=" + str(ROOT / "stapo_pl/assets/arithmetic")]
     words.append("verifier.max_new_tokens=8")
-    subprocess.run([*torchrun, *command(tmp_path, *words)[1:]], check=True)
+    command = [ROOT / "scripts" / "evaluate.py", *SMALL, f"run.logs={tmp_path}", *words]
+    subprocess.run([*torchrun, *command], check=True)
     both = completions(tmp_path / "small")
     for name, content in completions(finished).items():
         assert "completions-0" in name

@@ -37,7 +37,7 @@ def test_ten_steps_of_two_ranks_are_those_of_one(tmp_path, objective):
 @pytest.fixture(scope="module")
 def sharded_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sharded_run")
-    result = resuming.fit(folder, None, *SHARDED)
+    result = resuming.fit(folder, None, *SHARDED, ranks=2)
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -46,10 +46,10 @@ def sharded_run(tmp_path_factory):
     "moment", ["during a rollout", "between micro-batches", "while a checkpoint is written"]
 )
 def test_a_killed_sharded_run_resumes_to_the_last_bit(sharded_run, tmp_path, moment):
-    assert resuming.fit(tmp_path, moment, *SHARDED).returncode == -signal.SIGKILL
+    assert resuming.fit(tmp_path, moment, *SHARDED, ranks=2).returncode == -signal.SIGKILL
     before = resuming.losses(tmp_path)
     (tmp_path / "losses").unlink()
-    assert resuming.fit(tmp_path, None, *SHARDED, "ckpt_path=last").returncode == 0
+    assert resuming.fit(tmp_path, None, *SHARDED, "ckpt_path=last", ranks=2).returncode == 0
     after = resuming.losses(tmp_path)
     assert min(key[0] for key in after if key[0] != "validation") == "2"
     assert before | after == resuming.losses(sharded_run)

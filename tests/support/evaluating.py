@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from stapo_pl.cli.evaluate import main
 from stapo_pl.cli.grammar import EVALUATE, expand
-from support.places import CONFIGS, ROOT
+from support.commands import Command
+from support.places import CONFIGS
 
 SMALL = (
     "benchmark=arithmetic", "benchmark.validation_size=12", "benchmark.samples=4",
@@ -36,24 +33,24 @@ def completions(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def command(logs: Path, *words: str) -> list[str]:
-    words = (*SMALL, f"run.logs={logs}", *words)
-    return [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *words]
+def start(logs: Path, *words: str) -> Command:
+    """The command, in a process of its own."""
+    return Command("evaluate", *SMALL, f"run.logs={logs}", *words)
 
 
 def killed_and_resumed(logs: Path, *words: str) -> Path:
     """An evaluation that SIGKILL ends when it has written something, and that then goes on."""
-    run = subprocess.Popen(command(logs, *words), start_new_session=True)
+    run = start(logs, *words)
     file = logs / "small" / "arithmetic" / "T1-p1" / "completions-0.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < 2:
-        assert run.poll() is None
+        assert run.returncode is None
         time.sleep(0.01)
-    os.killpg(run.pid, signal.SIGKILL)
+    run.kill()
     run.wait()
     with open(file, "ab") as torn:
         torn.write(b'{"problem": 11, "sam')
     whole = file.read_bytes().rpartition(b"\n")[0]
     assert whole.count(b"\n") < 48
-    subprocess.run(command(logs, *words), check=True)
+    assert start(logs, *words).wait().returncode == 0
     assert file.read_bytes().startswith(whole)
     return logs / "small"

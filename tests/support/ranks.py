@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.commands import Command, run_ranks
 from support.fitting import FEW_PROBLEMS, SMALL, read_scalars
-from support.places import FIT, TESTS
 
 STEPS = 10
-
-
 WORDS = (*SMALL, *FEW_PROBLEMS, "trainer.accelerator=cpu", f"trainer.max_epochs={STEPS // 2}")
-
-
 WORDS += ("trainer.check_val_every_n_epoch=99", "task.validation_size=9")
 
 
-def start(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess:
+def _words(folder: Path, ranks: int, *words: str) -> list[str]:
     """A run whose mini-batches are cut into four, whatever the number of ranks."""
-    command = [sys.executable, FIT, *WORDS, f"trainer.accumulate_grad_batches={4 // ranks}"]
-    command += [f"trainer.devices={ranks}", *(["trainer=fsdp"] if ranks > 1 else []), *words]
-    command += [f"run.logs={folder}", "run.name=run"]
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    made = [*WORDS, f"trainer.accumulate_grad_batches={4 // ranks}", f"trainer.devices={ranks}"]
+    made += [*(["trainer=fsdp"] if ranks > 1 else []), *words]
+    return [*made, f"run.logs={folder}", "run.name=run"]
+
+
+def start(folder: Path, ranks: int, *words: str) -> subprocess.CompletedProcess:
+    """A run whose first rank starts the others."""
+    return Command("fit", *_words(folder, ranks, *words)).wait()
 
 
 def run(folder: Path, ranks: int, *words: str) -> Path:
+    """The folder of a run whose ranks are started as torchrun does."""
+    result = run_ranks("fit", ranks, *_words(folder, ranks, *words))
+    assert result.returncode == 0, result.stderr
+    return folder_of(folder)
+
+
+def run_as_a_user(folder: Path, ranks: int, *words: str) -> Path:
+    """The folder of a run whose first rank starts the others."""
     result = start(folder, ranks, *words)
     assert result.returncode == 0, result.stderr
-    (newest,) = (folder / "run").iterdir()  # one folder, whatever the number of ranks
+    return folder_of(folder)
+
+
+def folder_of(logs: Path) -> Path:
+    (newest,) = (logs / "run").iterdir()  # one folder, whatever the number of ranks
     return newest
 
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
 import yaml
 
 from stapo_pl.policy.model import shipped_policy
-from support.places import FIT, TESTS
+from support.commands import run_ranks
 
 ROLLOUTS, BATCHES = 4, 4
 
 
 def fit(
-    folder: Path, moment: str | None, *words: str, **environment: str
+    folder: Path, moment: str | None, *words: str, ranks: int = 1, **environment: str
 ) -> subprocess.CompletedProcess:
-    """A small DAPO run (its cursor is a state) with dropout."""
+    """A small DAPO run (its cursor is a state) with dropout, whose ranks are started together."""
     model = folder / "model"
     if not model.exists():
         shutil.copytree(shipped_policy(), model)
@@ -45,19 +43,13 @@ def fit(
     config = folder / "config.yaml"
     callbacks = [summary, record, *asking, *kill, save]
     config.write_text(yaml.dump({"trainer": {"callbacks": callbacks}}))
-    command = [
-        sys.executable, FIT, f"--config={config}", "objective=dapo",
-        "objective.dynamic_sampling.max_rounds=3", "data.prompts_per_rollout=8",
-        "data.prompts_per_mini_batch=4", "data.group_size=4", "task.train_size=64",
-        "task.validation_size=8", f"trainer.max_epochs={ROLLOUTS}",
+    return run_ranks(
+        "fit", ranks, f"--config={config}", "objective=dapo",
+        "objective.dynamic_sampling.max_rounds=3",
+        "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
+        "task.train_size=64", "task.validation_size=8", f"trainer.max_epochs={ROLLOUTS}",
         "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1",
-        f"run.logs={folder / 'logs'}", f"model.path={model}", *words,
-    ]  # fmt: skip
-    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300,
-        start_new_session=True,
+        f"run.logs={folder / 'logs'}", f"model.path={model}", *words, **environment,
     )  # fmt: skip
 
 

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,8 @@ from stapo_pl.core.errors import TrainingError
 from stapo_pl.policy.loading import load_policy
 from stapo_pl.policy.model import shipped_policy
 from support import resuming
-from support.fitting import FEW_PROBLEMS, SMALL, fit, make, read_scalars, scalars
+from support.commands import run_ranks
+from support.fitting import FEW_PROBLEMS, SMALL, VALIDATED, fit, make, read_scalars, scalars
 from support.rows import verl_row
 
 pytestmark = pytest.mark.vllm
@@ -70,7 +69,7 @@ def test_a_short_run_learns(tmp_path):
     cli = make(
         tmp_path, "objective=stapo", "sampler=vllm", "trainer.max_epochs=4",
         "data.prompts_per_rollout=64", "data.prompts_per_mini_batch=32", "data.group_size=8",
-        "trainer.accumulate_grad_batches=4", "trainer.check_val_every_n_epoch=4",
+        "trainer.accumulate_grad_batches=4", "trainer.check_val_every_n_epoch=4", VALIDATED,
         task=("task.validation_size=128",),
     )  # fmt: skip
     curves = scalars(fit(cli))
@@ -148,10 +147,7 @@ def test_engines_of_one_rank_and_engines_across_ranks_sample_the_same(tmp_path):
             "trainer.strategy=" + ("auto" if ranks == 1 else "ddp"), f"run.logs={folder}",
             "run.name=run",
         ]  # fmt: skip
-        result = subprocess.run(
-            [sys.executable, resuming.FIT, *words],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+        result = run_ranks("fit", ranks, *words)
         assert result.returncode == 0, result.stderr
         (run,) = (folder / "run").iterdir()
         curves[ranks, size] = read_scalars(run)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.world import World
 from support.carriers import random_minibatch
+from support.commands import fork
 from support.objectives import build_objective
 from support.places import OBJECTIVES
 
@@ -48,7 +48,7 @@ def one_of_two_ranks(rank: int, rendezvous: str, folder: str) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(one_of_two_ranks, (str(folder / "rendezvous"), str(folder)), nprocs=2)
+    fork(one_of_two_ranks, str(folder / "rendezvous"), str(folder))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.training.shared_folder import check_shared
+from support.commands import fork
 
 
 def one_of_two_nodes(rank: int, rendezvous: str, folder: str) -> None:
@@ -27,7 +27,7 @@ def one_of_two_nodes(rank: int, rendezvous: str, folder: str) -> None:
 
 
 def test_ranks_that_do_not_see_the_first_ones_folder_are_named(tmp_path):
-    multiprocessing.spawn(one_of_two_nodes, (str(tmp_path / "rendezvous"), str(tmp_path)), 2)
+    fork(one_of_two_nodes, str(tmp_path / "rendezvous"), str(tmp_path))
     for rank in range(2):
         shared, apart = (tmp_path / f"said-{rank}").read_text().splitlines()
         assert shared == "seen by all"
