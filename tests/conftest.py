@@ -18,9 +18,11 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from stapo_pl.cli.fit import StapoCLI
 from support import resuming
 from support.endings import make_model
 from support.evaluating import evaluate
+from support.fitting import fit, make
 from support.places import DOCUMENTS
 
 
@@ -61,6 +63,12 @@ def uninterrupted(tmp_path_factory) -> Path:
     trained = [key for key in recorded if key[0] != "validation"]
     assert len(trained) == resuming.ROLLOUTS * resuming.BATCHES
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> StapoCLI:
+    """Two rollouts of the default objective, with nothing special."""
+    return fit(make(tmp_path_factory.mktemp("small_run")))
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from transformers import GenerationConfig
 from stapo_pl.policy.export import export
 from support.endings import END, OTHER
 from support.evaluating import evaluate
-from support.fitting import fit, make, scalars
+from support.fitting import VALIDATED, fit, make, scalars
 
 
 def test_a_model_whose_turns_end_in_another_token_than_its_eos(model, tmp_path, capsys):
     cli = make(
-        tmp_path, "objective=grpo", f"model.path={model}", "trainer.max_epochs=1",
+        tmp_path, "objective=grpo", f"model.path={model}", "trainer.max_epochs=1", VALIDATED,
         "data.stop_token_ids=[0]", "data.validation.samples=1", task=("task.validation_size=48",),
     )  # fmt: skip
     curves = scalars(fit(cli))

@@ -11,7 +11,7 @@ import torch
 from stapo_pl.objectives import TokenAdvantage
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone, StepDone
 from stapo_pl.training.parts import RunCallback
-from support.fitting import fit, flat, make, scalars
+from support.fitting import VALIDATED, fit, flat, make, scalars
 
 RARE = ("trainer.check_val_every_n_epoch=9",)
 
@@ -72,7 +72,7 @@ def test_callbacks_may_stand_in_any_order(tmp_path, capsys):
     """Curves, the closing table and what a checkpoint holds are the same."""
     outcomes = []
     for seed in (None, 1, 2):
-        cli = make(tmp_path, "run.checkpoint_every=1")
+        cli = make(tmp_path, "run.checkpoint_every=1", VALIDATED)
         if seed is not None:
             random.Random(seed).shuffle(cli.trainer.callbacks)
         fit(cli)

@@ -13,22 +13,32 @@ from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import expand
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.training.trainer import RolloutTrainer
-from support.fitting import FEW_PROBLEMS, SMALL, fit, make, read_scalars
+from support.fitting import FEW_PROBLEMS, SMALL, VALIDATED, fit, make, read_scalars
 from support.places import CONFIGS
 
-SHORT = ("trainer.max_epochs=1", "data.prompts_per_rollout=4")
+SHORT = ("trainer.max_epochs=1", "data.prompts_per_rollout=4", "data.max_new_tokens=16")
 
 
-def test_last_is_the_newest_run_that_has_a_checkpoint(tmp_path):
-    first = fit(make(tmp_path, *SHORT))
-    second = make(tmp_path, *SHORT)
-    assert (first.folder.name, second.folder.name) == ("version_0", "version_1")
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A run of one rollout that is called `mine`, which no test continues."""
+    return fit(make(tmp_path_factory.mktemp("logs"), *SHORT, "run.name=mine"))
+
+
+def another(mine, *words: str):
+    """A start of the same run in the folder of its logs, with other words."""
+    return make(mine.folder.parents[1], *SHORT, "run.name=mine", *words)
+
+
+def test_last_is_the_newest_run_that_has_a_checkpoint(mine):
+    second = another(mine)
+    assert (mine.folder.name, second.folder.name) == ("version_0", "version_1")
     assert second.folder.is_dir()  # as if it had been killed before its first checkpoint
-    again = make(tmp_path, *SHORT, "ckpt_path=last")
-    assert again.folder == first.folder and again.ckpt_path.parent.parent == again.folder
+    again = another(mine, "ckpt_path=last")
+    assert again.folder == mine.folder and again.ckpt_path.parent.parent == again.folder
 
 
-def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
+def test_a_longer_run_goes_on_a_complete_one_says_so_and_a_shorter_one_is_refused(tmp_path, capsys):
     fit(make(tmp_path, *SHORT))
     longer = fit(make(tmp_path, *SHORT[1:], "trainer.max_epochs=2", "ckpt_path=last"))
     assert longer.trainer.global_step == 2
@@ -36,6 +46,11 @@ def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
     fit(make(tmp_path, *SHORT, "trainer.max_epochs=2", "ckpt_path=last"))
     output = capsys.readouterr().out
     assert "the run is complete: it has had 2 rollouts" in output and "2 optimizer steps" in output
+    # It cannot be made shorter.
+    words = [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"]
+    with pytest.raises(SystemExit) as stopped:
+        main(expand(words, CONFIGS), CONFIGS)
+    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -48,12 +63,11 @@ def test_a_longer_run_goes_on_and_a_complete_one_says_so(tmp_path, capsys):
         ("seed_everything=7", "was started with seed_everything=0, not 7"),
     ],
 )
-def test_another_run_is_not_continued(tmp_path, word, message):
-    fit(make(tmp_path, *SHORT, "run.name=mine"))
+def test_another_run_is_not_continued(mine, tmp_path, word, message):
     with pytest.raises(ConfigError, match=message):
-        make(tmp_path, *SHORT, "run.name=mine", "ckpt_path=last", word)
+        another(mine, "ckpt_path=last", word)
     # Named outright, a checkpoint may be continued in another way.
-    checkpoint = next(tmp_path.rglob("*.ckpt"))
+    (checkpoint,) = mine.folder.glob("checkpoints/*.ckpt")
     assert make(tmp_path, *SHORT, word, f"ckpt_path={checkpoint}").ckpt_path == checkpoint
 
 
@@ -70,18 +84,16 @@ def test_a_refused_run_leaves_the_config_of_the_run_in_place(tmp_path):
     assert read_scalars(cli.folder) == curves
 
 
-def test_changes_of_the_trainer_are_refused_or_named(tmp_path, capsys):
-    named = (*SHORT, "run.name=mine")
-    cli = fit(make(tmp_path, *named))
+def test_changes_of_the_trainer_are_refused_or_named(mine, capsys):
     for word in ("gradient_clip_val=0.5", "gradient_clip_algorithm=value", "precision=64-true"):
         key, value = f"trainer.{word}".split("=")
         with pytest.raises(ConfigError, match=f"was started with {key}=.*, not {value}"):
-            make(tmp_path, *named, "ckpt_path=last", f"{key}={value}")
+            another(mine, "ckpt_path=last", f"{key}={value}")
     capsys.readouterr()
-    make(tmp_path, *named, "ckpt_path=last", "trainer.accumulate_grad_batches=4")
+    another(mine, "ckpt_path=last", "trainer.accumulate_grad_batches=4")
     said = capsys.readouterr().out
     assert "changed since the checkpoint: trainer.accumulate_grad_batches 2 -> 4" in said
-    assert f"from step 1, {cli.folder}" in said
+    assert f"from step 1, {mine.folder}" in said
 
 
 def test_settings_of_the_optimizer_are_those_of_the_command(tmp_path, capsys):
@@ -119,7 +131,7 @@ def test_the_same_settings_give_the_same_rates_whether_resumed_or_not(tmp_path):
 
 
 def test_resuming_leaves_as_many_checkpoints_and_each_step_once(tmp_path):
-    words = (*SHORT[1:], "trainer.check_val_every_n_epoch=9")
+    words = (*SHORT[1:], "trainer.check_val_every_n_epoch=9", VALIDATED)
     fit(make(tmp_path, *words, "trainer.max_epochs=1"))
     with pytest.raises(Stop):
         fit(make(tmp_path, *words, "trainer.max_epochs=6", "ckpt_path=last"), StopAt(step=4))
@@ -222,18 +234,9 @@ class StopAt(L.Callback):
             raise Stop
 
 
-def test_a_run_cannot_be_made_shorter(tmp_path, capsys):
-    fit(make(tmp_path, *SHORT, "trainer.max_epochs=3"))
-    words = [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"]
-    with pytest.raises(SystemExit) as stopped:
-        main(expand(words, CONFIGS), CONFIGS)
-    assert stopped.value.code == 2 and "Traceback" not in capsys.readouterr().err
-
-
-def test_what_does_not_change_the_training_may_change(tmp_path):
-    first = fit(make(tmp_path, *SHORT))
+def test_what_does_not_change_the_training_may_change(mine):
     words = (
         "ckpt_path=last", "data.validation.samples=3", "sampler=transformers",
         "sampler.batch_size=8", "model.on_sampler_gap=raise",
     )  # fmt: skip
-    assert make(tmp_path, *SHORT, *words).folder == first.folder
+    assert another(mine, *words).folder == mine.folder

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.types import Decoding, Request
 from stapo_pl.rollout.sizes import BatchSizes
-from support.fitting import fit, make, scalars
+from support.fitting import VALIDATED, fit, make, scalars
 
 RARE = ("trainer.check_val_every_n_epoch=9",)
 
@@ -28,20 +28,21 @@ class SampleInside(L.Callback):
         sampler.generate([request], Decoding(4), lambda done, total: None)
 
 
-def test_nobody_touches_a_half_made_gradient(tmp_path):
+def test_nobody_touches_a_half_made_gradient(small_run, tmp_path):
     """Validations between mini-batches, and samples inside one, leave all steps as they are."""
-    plain = scalars(fit(make(tmp_path, *RARE)))
+    plain = scalars(small_run)
     sampled = scalars(fit(make(tmp_path, *RARE), SampleInside()))
-    words = ("trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=2")
+    words = ("trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=2", VALIDATED)
     validated = scalars(fit(make(tmp_path, *words)))
-    assert len(validated["val/accuracy"]) > len(plain["val/accuracy"])
+    # Before training, within each rollout and after it.
+    assert "val/accuracy" not in plain and len(validated["val/accuracy"]) == 5
     for name in ("policy/grad_norm", "policy/loss", "policy/entropy"):
         assert plain[name] == sampled[name] == validated[name], name
 
 
 def test_validation_inside_a_mini_batch_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"val_check_interval=1 .* a multiple of 2 .* up to 4"):
-        fit(make(tmp_path, "trainer.val_check_interval=1"))
+        fit(make(tmp_path, "trainer.val_check_interval=1", VALIDATED))
     sizes = BatchSizes(8, 4, 2, 1)  # four mini-batches
     for fine in (3, 6, 12, 1.0, 0.5, 0.25):
         sizes.check_validation(fine, 3)
@@ -109,7 +110,8 @@ def test_a_run_that_is_stopped_ends_with_a_whole_rollout_and_its_checkpoint(tmp_
         "time": Timer({"milliseconds": 1}, interval="step"),
         "any callback": StopInside(),
     }[kind]
-    cli = fit(make(tmp_path, "trainer.max_epochs=50"), stopping)
+    validated = [VALIDATED] * (kind == "early stopping")
+    cli = fit(make(tmp_path, "trainer.max_epochs=50", *validated), stopping)
     expected = {"early stopping": 4, "time": 2, "any callback": 4}[kind]
     assert cli.trainer.global_step == expected
     (saved,) = (cli.folder / "checkpoints").iterdir()

@@ -13,6 +13,8 @@ import torch
 
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
+from stapo_pl.policy.loading import load_policy
+from stapo_pl.policy.model import shipped_policy
 from support.fitting import read_scalars
 from support.places import CONFIGS, GOLDEN, OBJECTIVES
 from support.replay import ROLLOUTS
@@ -45,9 +47,12 @@ def words_of(objective: str) -> list[str]:
 
 
 def curves_of(words: list[str], logs: Path) -> dict[str, list[float]]:
-    """Trains, and gives each curve's values, one an optimizer step."""
+    """Trains, which moves the weights, and gives each curve's values, one an optimizer step."""
     cli = StapoCLI(expand([*words, f"run.logs={logs}"], CONFIGS), CONFIGS)
     cli.fit()
+    start = load_policy(str(shipped_policy())).named_weights()
+    pairs = zip(start, cli.model.policy.named_weights(), strict=True)
+    assert any(not torch.equal(before, after) for (_, before), (_, after) in pairs)
     scalars = read_scalars(cli.folder)
     for name in CURVES:
         assert [step for step, _ in scalars[name]] == list(range(STEPS)), name
