@@ -72,7 +72,7 @@ def test_callbacks_may_stand_in_any_order(tmp_path, capsys):
     """Curves, the closing table and what a checkpoint holds are the same."""
     outcomes = []
     for seed in (None, 1, 2):
-        cli = make(tmp_path, "run.checkpoint_every=1", VALIDATED)
+        cli = make(tmp_path, "trainer.max_epochs=1", VALIDATED)
         if seed is not None:
             random.Random(seed).shuffle(cli.trainer.callbacks)
         fit(cli)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 
-from support.places import FIT
+from support.commands import Command
 from support.resuming import check_killed_and_resumed
 
 
@@ -18,23 +17,13 @@ def test_a_killed_run_resumes_to_the_last_bit(uninterrupted, tmp_path, moment):
 
 
 def test_ctrl_c_ends_cleanly(tmp_path):
-    command = [
-        sys.executable,
-        FIT,
-        f"run.logs={tmp_path}",
-        "trainer.max_epochs=50",
-        "data.prompts_per_rollout=32",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        # Started in the background of a shell, the tests themselves may ignore the signal.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    seen = ""
-    while "rollouts =" not in seen:
-        seen += process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    seen += process.communicate(timeout=60)[0]
-    assert process.returncode == 1
-    assert "stopped at step 0; there was no checkpoint yet" in seen
-    assert "Traceback" not in seen
+    words = ("trainer.max_epochs=50", "data.prompts_per_rollout=32", "task.train_size=64")
+    run = Command("fit", f"run.logs={tmp_path}", *words)
+    while "rollouts =" not in run.output:
+        assert run.returncode is None
+        time.sleep(0.01)
+    run.kill(signal.SIGINT)
+    ended = run.wait(60)
+    assert ended.returncode == 1
+    assert "stopped at step 0; there was no checkpoint yet" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr

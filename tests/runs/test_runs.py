@@ -40,12 +40,12 @@ def test_last_is_the_newest_run_that_has_a_checkpoint(mine):
 
 def test_a_longer_run_goes_on_a_complete_one_says_so_and_a_shorter_one_is_refused(tmp_path, capsys):
     fit(make(tmp_path, *SHORT))
-    longer = fit(make(tmp_path, *SHORT[1:], "trainer.max_epochs=2", "ckpt_path=last"))
-    assert longer.trainer.global_step == 2
+    longer = fit(make(tmp_path, *SHORT[1:], "trainer.max_epochs=3", "ckpt_path=last"))
+    assert longer.trainer.global_step == 3
     capsys.readouterr()
-    fit(make(tmp_path, *SHORT, "trainer.max_epochs=2", "ckpt_path=last"))
+    fit(make(tmp_path, *SHORT, "trainer.max_epochs=3", "ckpt_path=last"))
     output = capsys.readouterr().out
-    assert "the run is complete: it has had 2 rollouts" in output and "2 optimizer steps" in output
+    assert "the run is complete: it has had 3 rollouts" in output and "3 optimizer steps" in output
     # It cannot be made shorter.
     words = [*SMALL, *FEW_PROBLEMS, *SHORT, f"run.logs={tmp_path}", "ckpt_path=last"]
     with pytest.raises(SystemExit) as stopped:

@@ -62,20 +62,25 @@ class Stop(L.Callback):
             raise TrainingError("killed")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Four rollouts without a stop."""
+    return fit(make(tmp_path_factory.mktemp("whole"), "trainer.max_epochs=4", *RARE))
+
+
 def weights(cli) -> dict[str, torch.Tensor]:
     return copy.deepcopy(cli.model.policy.state_dict())
 
 
-def test_a_checkpoint_asked_for_inside_a_rollout_is_made_at_its_end(tmp_path):
+def test_a_checkpoint_asked_for_inside_a_rollout_is_made_at_its_end(whole, tmp_path):
     """K = 2 steps a rollout. One is asked for after each third step; the run ends in the middle."""
     words = ("trainer.max_epochs=4", *RARE)
-    whole = fit(make(tmp_path / "whole", *words))
     every_third = ModelCheckpoint(every_n_train_steps=3, save_top_k=1, filename="{step}")
     with pytest.raises(TrainingError, match="killed"):
-        fit(make(tmp_path / "cut", *words), every_third, Stop(step=5))
-    (saved,) = (tmp_path / "cut").rglob("*.ckpt")
+        fit(make(tmp_path, *words), every_third, Stop(step=5))
+    (saved,) = tmp_path.rglob("*.ckpt")
     assert torch.load(saved, weights_only=False)["global_step"] == 4
-    resumed = fit(make(tmp_path / "cut", *words, "ckpt_path=last"))
+    resumed = fit(make(tmp_path, *words, "ckpt_path=last"))
     assert resumed.first_step == 4 and resumed.trainer.global_step == 8
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
@@ -100,7 +105,7 @@ def test_what_was_there_is_removed_only_when_the_new_one_is(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["early stopping", "time", "any callback"])
-def test_a_run_that_is_stopped_ends_with_a_whole_rollout_and_its_checkpoint(tmp_path, kind):
+def test_a_run_that_is_stopped_ends_with_a_whole_rollout_and_its_checkpoint(whole, tmp_path, kind):
     class StopInside(L.Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
             trainer.should_stop = trainer.should_stop or trainer.global_step == 2
@@ -122,8 +127,7 @@ def test_a_run_that_is_stopped_ends_with_a_whole_rollout_and_its_checkpoint(tmp_
     # It goes on as if it had not been stopped.
     longer = ("trainer.max_epochs=3", *RARE)
     resumed = fit(make(tmp_path, *longer, "ckpt_path=last"))
-    whole = fit(make(tmp_path / "whole", *longer))
-    assert scalars(resumed)["policy/loss"] == scalars(whole)["policy/loss"]
+    assert scalars(resumed)["policy/loss"] == scalars(whole)["policy/loss"][:6]
 
 
 def test_a_checkpoint_from_inside_a_rollout_is_not_gone_on_from(tmp_path):

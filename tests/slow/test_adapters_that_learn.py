@@ -18,8 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
-    words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
-    one = run(tmp_path / "1", 1, *words)
+    one, words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
     run(tmp_path / "2", 2, *words, "trainer.max_epochs=1")
     two = run(tmp_path / "2", 2, *words, *ALL, "ckpt_path=last")
     assert_equal_curves(two, one, 4)

@@ -12,7 +12,8 @@ from support.places import CONFIGS
 
 SMALL = (
     "benchmark=arithmetic", "benchmark.validation_size=12", "benchmark.samples=4",
-    "data.max_new_tokens=96", "samples_per_write=10", "run.name=small",
+    "data.max_new_tokens=96", "samples_per_write=24", "run.name=small",
+    "data.grading.workers=1",
 )  # fmt: skip
 
 
@@ -40,7 +41,7 @@ def start(logs: Path, *words: str) -> Command:
 
 def killed_and_resumed(logs: Path, *words: str) -> Path:
     """An evaluation that SIGKILL ends when it has written something, and that then goes on."""
-    run = start(logs, *words)
+    run = start(logs, *words, "samples_per_write=10")
     file = logs / "small" / "arithmetic" / "T1-p1" / "completions-0.jsonl"
     while not file.exists() or file.read_bytes().count(b"\n") < 2:
         assert run.returncode is None

@@ -16,7 +16,7 @@ SMALL = [
     "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
     "trainer.max_epochs=2", "trainer.accumulate_grad_batches=2",
     "trainer.check_val_every_n_epoch=1", "data.validation.samples=2",
-    "trainer.limit_val_batches=0",
+    "trainer.limit_val_batches=0", "data.grading.workers=1",
 ]  # fmt: skip
 # For runs whose validations are looked at; they take more time than all else.
 VALIDATED = "trainer.limit_val_batches=1.0"

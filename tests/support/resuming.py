@@ -48,7 +48,7 @@ def fit(
         "objective.dynamic_sampling.max_rounds=3",
         "data.prompts_per_rollout=8", "data.prompts_per_mini_batch=4", "data.group_size=4",
         "task.train_size=64", "task.validation_size=8", f"trainer.max_epochs={ROLLOUTS}",
-        "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=1",
+        "trainer.accumulate_grad_batches=2", "trainer.check_val_every_n_epoch=2",
         f"run.logs={folder / 'logs'}", f"model.path={model}", *words, **environment,
     )  # fmt: skip
 
