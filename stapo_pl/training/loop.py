@@ -110,7 +110,9 @@ class Learner:
         # After the first step the policy differs from the one that made the rollout. A selection
         # that asks for the current policy's statistics then needs a pass of its own.
         is_stale = self.objective.needs_current_statistics and mini_batch.step > 0
+        # The copy for the rollout's first step was made before the rollout was scored.
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
+        mini_batch.behavior = behavior
         statistics = self.scorer.statistics(mini_batch) if is_stale else behavior
         micros, world = mini_batch.micro_batches, World()
         tokens = Tokens.cat([micro.tokens.to(self.scorer.device) for micro in micros])
@@ -126,7 +128,6 @@ class Learner:
             micros, tokens.split([len(micro.tokens) for micro in micros]), strict=True
         ):
             micro.tokens = part
-        self._statistics.clear()
 
     def loss(self, micro: MicroBatch) -> Tensor:
         """Returns the micro-batch's part of the loss. The parts of all ranks add up to the loss."""
@@ -143,5 +144,6 @@ class Learner:
         if micro is mini_batch.micro_batches[-1]:  # its passes are complete
             tokens = Tokens.cat([micro.tokens for micro in mini_batch.micro_batches])
             statistics = TokenStatistics.cat(self._statistics)
+            self._statistics.clear()
             self.events.tell(MiniBatchDone(mini_batch, tokens, statistics))
         return loss

@@ -216,6 +216,7 @@ class PolicyModule(L.LightningModule):
         metrics = self.curves.of_rollout() | self.gap.curves
         self.log_dict(metrics, sync_dist=True)
         self.events.tell(RolloutDone(metrics, self.skipped_steps - self._skipped_before))
+        self._mini_batch = None  # it leads to the whole rollout, whose memory the sampler may need
         self.trainer.finish_rollout()  # type: ignore[attr-defined]
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:

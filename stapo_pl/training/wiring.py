@@ -24,13 +24,15 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
     """Gives module, data module and callbacks what they need of each other.
 
     Raises:
-        ConfigError: `check_ratio` refuses the settings.
+        ConfigError: `check_ratio` refuses the settings, or there is not one sampler callback.
     """
     check_ratio(module.objective.correction, data)
     events = Events()
-    (sampler,) = (c for c in trainer.callbacks if isinstance(c, SamplerCallback))
+    samplers = [c for c in trainer.callbacks if isinstance(c, SamplerCallback)]
+    if len(samplers) != 1:
+        raise ConfigError(f"callbacks: a run has one SamplerCallback, got {len(samplers)}")
     data.connect(
-        sampler,
+        samplers[0],
         module.tokenizer,
         module.model_config,
         module.path,

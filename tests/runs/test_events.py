@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives import TokenAdvantage
+from stapo_pl.training.callbacks import SamplerCallback
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone, StepDone
 from stapo_pl.training.parts import RunCallback
 from support.fitting import VALIDATED, fit, flat, make, scalars
@@ -137,8 +139,7 @@ def test_token_advantages_are_made_before_tokens_are_selected(tmp_path, old_logp
     cli.model.objective.token_advantage = Surprise()
     fit(cli, told)
     for event in told.heard:
-        tokens, behavior = event.tokens, event.mini_batch.rollout.mini_batches
-        statistics = behavior[event.mini_batch.number].behavior
+        tokens, statistics = event.tokens, event.mini_batch.behavior
         first = torch.tensor([t.advantage for t in event.mini_batch.trajectories])
         factor_T = 1 - statistics.logprobs_T.exp()
         for group in tokens.group_T.unique():
@@ -148,3 +149,20 @@ def test_token_advantages_are_made_before_tokens_are_selected(tmp_path, old_logp
             torch.testing.assert_close(tokens.advantages_T[own], expected)
         silenced = tokens.weights_T == 0
         assert (tokens.advantages_T[silenced] > 0).all()
+
+
+def test_nothing_of_a_rollout_is_held_when_the_next_one_is_sampled(tmp_path):
+    """The sampler may need the memory."""
+    cli = make(tmp_path, *RARE)
+    links = []
+
+    def note(event: RolloutCollected) -> None:
+        links.append((getattr(cli.model, "_mini_batch", None), [*cli.model.learner._statistics]))
+
+    fit(cli, Listener(RolloutCollected, act=note))
+    assert links == [(None, [])] * 2
+
+
+def test_two_samplers_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="one SamplerCallback, got 2"):
+        fit(make(tmp_path), SamplerCallback())

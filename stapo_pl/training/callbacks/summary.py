@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from stapo_pl.core.errors import TrainingError
 from stapo_pl.insight.table import EVERY_ROLLOUT, EVERY_STEP, VALIDATED, ClosingTable
@@ -78,7 +79,8 @@ class RunSummary(RunCallback):
         lines.append(f"{taken} optimizer steps{idle} in {self._seconds():.0f} s")
         if self._folder is not None:
             lines.append(f"curves and checkpoints: {self._folder}")
-            lines.append(f"to see the curves: tensorboard --logdir {self._folder}")
+            if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+                lines.append(f"to see the curves: tensorboard --logdir {self._folder}")
         if not self._table.has_moved:
             lines.append(
                 "the policy was never updated, as no step had a gradient: all responses to each "
