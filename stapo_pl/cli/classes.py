@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -42,7 +43,7 @@ def complete(kind: Any, value: Any) -> Any:
         return value
     parser = settings(cls)  # type: ignore[arg-type]  # mypy does not know that classes are hashable
     given = complete_inside(parser, value.get("init_args") or {})
-    whole = {"class_path": f"{cls.__module__}.{cls.__qualname__}"}
+    whole = {"class_path": public_path(cls)}
     return value | whole | {"init_args": _merged(defaults(cls), given)}
 
 
@@ -63,6 +64,20 @@ def complete_inside(parser: ArgumentParser, value: dict[str, Any], place: str = 
         else:
             found[key] = complete(kinds.get(at), inner)
     return found
+
+
+def public_path(cls: type) -> str:
+    """Returns the shortest import path of a class, as jsonargparse does for defaults.
+
+    It names the package that offers the class, not the file that has it. Files may be split or
+    renamed, and the config.yaml of a run still names the same class.
+    """
+    parts = cls.__module__.split(".")
+    for end in range(1, len(parts)):
+        place = ".".join(parts[:end])
+        if getattr(sys.modules.get(place), cls.__qualname__, None) is cls:
+            return f"{place}.{cls.__qualname__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 @cache

@@ -6,9 +6,8 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import lightning as L
@@ -23,28 +22,22 @@ from omegaconf.errors import OmegaConfBaseException
 from stapo_pl.cli.grammar import FIT
 from stapo_pl.cli.naming import run_name, usual
 from stapo_pl.cli.parser import HelpfulParser, refusal
-from stapo_pl.cli.planning import plan_run, planned_ranks
-from stapo_pl.cli.resuming import changes_since, check_checkpoint, check_same_run, describe_changes
+from stapo_pl.cli.resuming import changes_since, check_same_run, describe_changes
 from stapo_pl.cli.save_config import CONFIG_CALLBACK
-from stapo_pl.cli.trainer_checks import check_trainer
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
+from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training.callbacks.sampler import SamplerCallback
-from stapo_pl.training.checkpoint_io import step_reached
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
+from stapo_pl.training.planning import plan_run, planned_ranks
 from stapo_pl.training.private import is_first_process
-from stapo_pl.training.runs import (
-    Run,
-    find_start,
-    remove_run_folder,
-    settle_folder,
-    why_not_written,
-)
-from stapo_pl.training.signals import end_on_sigterm, requeue
-from stapo_pl.training.strategy import is_sharded
+from stapo_pl.training.runs import Run, why_not_written
+from stapo_pl.training.signals import end_on_sigterm
+from stapo_pl.training.start import Start
 from stapo_pl.training.trainer import RolloutTrainer
+from stapo_pl.training.trainer_checks import check_strategy, check_trainer
 
 # The help of flags for which Lightning has none.
 _WORDS = {
@@ -62,8 +55,7 @@ class StapoCLI(LightningCLI):
 
     def __init__(self, args: list[str], config_dir: Path) -> None:
         self.config_dir = config_dir
-        self.folder: Path | None = None
-        self.new_folder: Path | None = None
+        self.start: Start | None = None
         try:
             super().__init__(
                 PolicyModule,
@@ -82,8 +74,14 @@ class StapoCLI(LightningCLI):
                 },
             )
         except BaseException:
-            self.leave_nothing()
+            if self.start is not None:
+                self.start.leave_nothing()
             raise
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.start.folder
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         kwargs.pop("dump_header", None)
@@ -117,30 +115,29 @@ class StapoCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Checks settings that would fail late, and finds the run folder and the checkpoint."""
-        run, data, trainer = self.config.run, self.config.data, self.config.trainer
-        check_trainer(trainer)
+        strategy = self.config.trainer.strategy
+        path = getattr(strategy, "class_path", "")
+        # Some strategies cannot be made here, and would say something else.
+        check_strategy(resolve_name(path) if path else strategy)
         if self.config.plan:
-            # The plan is for GPUs by default, because people make it before they have one.
-            device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
-            print(plan_run(self.config, device, planned_ranks(trainer)).describe())
-            sys.exit(0)
+            return
+        run, data = self.config.run, self.config.data
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = run.task or data.task.class_path.rpartition(".")[2]
         parts = (run.experiment and Path(run.experiment).stem, objective, task)
         name = run.name or run_name(
             parts, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
         )
-        root = Path(run.logs) / name
-        self.ckpt_path = find_start(root, self.config.ckpt_path)
-        self.first_step = None if self.ckpt_path is None else self._check_checkpoint()
-        self.folder, is_new = settle_folder(root, self.ckpt_path)
-        self.new_folder = self.folder if is_new else None
-        self.found = {*self.folder.glob("*")}
+        is_sharded = path.endswith(".FSDP")
+        start = Start.find(Path(run.logs) / name, self.config.ckpt_path, is_sharded)
+        if start.checkpoint is not None:
+            self._check_changes(start.checkpoint, start.first_step)
+        start.settle()
+        self.start = start
 
-    def _check_checkpoint(self) -> int:
-        """Checks that the run can resume, prints what has changed, and returns the next step."""
-        check_checkpoint(self.ckpt_path, is_sharded(self.config.trainer.strategy))
-        step, run = step_reached(self.ckpt_path), self.ckpt_path.parents[1]
+    def _check_changes(self, checkpoint: Path, step: int | None) -> None:
+        """Checks that a run may resume with these settings, and prints what has changed."""
+        run = checkpoint.parents[1]
         if not (run / "config.yaml").is_file():
             changed = "there is no config.yaml beside it, so it is not known what changed since"
         else:
@@ -150,55 +147,11 @@ class StapoCLI(LightningCLI):
                 check_same_run(run, changes)
             changed = describe_changes(changes)
         if is_first_process():
-            print(f"goes on     from step {step}, {self.ckpt_path}; {changed}")
-        return step
+            print(f"goes on     from step {step}, {checkpoint}; {changed}")
 
     def fit(self) -> None:
-        """Trains. If the run fails before training begins, its new folder is removed."""
-        try:
-            with _ending_all_ranks(self.trainer):
-                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self.ckpt_path)
-        except BaseException:
-            if self.trainer.train_dataloader is None:
-                self.leave_nothing()
-            raise
-        if self.trainer.requeue_is_due and self.trainer.is_global_zero:
-            requeue()
-
-    def leave_nothing(self) -> None:
-        """Removes the run folder, or the files in it, that this start has made.
-
-        If a resumed run fails at its start, its file of curves would hide the old curves of the
-        same steps.
-        """
-        if not is_first_process() or self.folder is None:
-            return
-        if self.new_folder is not None:
-            remove_run_folder(self.new_folder)
-        else:
-            for path in {*self.folder.glob("events*")} - self.found:
-                path.unlink()
-
-    def print_plan(self) -> None:
-        """Prints the memory plan of a run on GPUs, and tells the sampler how much it may use.
-
-        On a CPU there is no plan, because no sampler reserves memory there. If no plan can be made
-        for a model, the run goes on without one.
-        """
-        device, first = self.trainer.strategy.root_device, self.trainer.is_global_zero
-        if device.type != "cuda":
-            return
-        try:
-            plan = plan_run(self.config, device, self.trainer.world_size)
-        except ConfigError as error:
-            if first:
-                print(error)
-            return
-        for callback in self.trainer.callbacks:
-            if isinstance(callback, SamplerCallback):
-                callback.room = plan.room
-        if first:
-            print(f"\n{plan.describe()}\n", flush=True)
+        """Trains."""
+        self.trainer.fit(self.model, self.datamodule, self.start)
 
     def instantiate_classes(self) -> None:
         try:
@@ -207,17 +160,37 @@ class StapoCLI(LightningCLI):
             if reason := refusal(error):
                 raise ConfigError(reason) from error
             raise
-        self.datamodule.takes_other_data = self.config.ckpt_path not in (None, "last")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        if self.config.plan:
+            self._print_plan()
+            sys.exit(0)
         try:
-            trainer: Any = super().instantiate_trainer(
-                default_root_dir=self.folder, run=self.config_init.run, **kwargs
-            )
+            return super().instantiate_trainer(run=self.config_init.run, **kwargs)
+        except ConfigError:
+            raise
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-        trainer.log_into(self.folder, self.first_step)
-        return trainer
+
+    def _print_plan(self) -> None:
+        """Prints the memory plan. The GPUs of the run need not be on this machine."""
+        trainer = self.config_init.trainer
+        check_trainer(vars(trainer))
+        # The plan is for GPUs by default, because people make it before they have one.
+        device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
+        nodes = trainer.num_nodes or 1
+        plan = plan_run(
+            self.model,
+            self.datamodule,
+            self.config_init.sampler.engine,
+            trainer.strategy,
+            compute_dtype(trainer.precision, device.type == "cuda"),
+            trainer.accumulate_grad_batches,
+            device,
+            planned_ranks(trainer.devices, nodes),
+            nodes,
+        )
+        print(plan.describe())
 
 
 def _quiet() -> None:
@@ -237,29 +210,12 @@ def _quiet() -> None:
     )
 
 
-@contextmanager
-def _ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
-    """If the first rank raises an error, ends the other ranks, which may be waiting for it.
-
-    Lightning does this only if another rank ends first.
-    """
-    try:
-        yield
-    except BaseException:
-        launcher: Any = trainer.strategy.launcher
-        if launcher is not None:
-            launcher.kill(signal.SIGKILL)
-            launcher.procs.clear()  # or Lightning would kill this process before it says why
-        raise
-
-
 def main(args: list[str], config_dir: Path) -> None:
     """Runs `stapo fit`. All settings are in configs/fit.yaml."""
     _quiet()
     end_on_sigterm()
     try:
         cli = StapoCLI(args, config_dir)
-        cli.print_plan()
         cli.fit()
     except (ConfigError, MisconfigurationException, OmegaConfBaseException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

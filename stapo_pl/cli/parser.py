@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-# If a setting may be a class or null, jsonargparse puts the error of the class into this text.
-_REFUSAL = re.compile(r".*Errors: - (.*?) - Expected a <class 'NoneType'>")
+# If a setting may be a class or something else, jsonargparse raises an error that begins with this.
+# Its cause is the error of the class.
+_NO_ALTERNATIVE = "Does not validate against any of the Union subtypes"
 
 
 class HelpfulParser(LightningArgumentParser):
@@ -26,7 +26,9 @@ class HelpfulParser(LightningArgumentParser):
         sys.exit(2)
 
 
-def refusal(error: ValueError) -> str | None:
+def refusal(error: BaseException) -> str | None:
     """Returns the message of a class that refused its settings, or None for other errors."""
-    found = _REFUSAL.match(" ".join(str(error).split()))
-    return found[1] if found else None
+    found: BaseException | None = error
+    while found is not None and str(found).startswith(_NO_ALTERNATIVE):
+        found = found.__cause__
+    return None if found is None or found is error else " ".join(str(found).split())

@@ -1,8 +1,7 @@
-"""Checks that a run can resume from a checkpoint, and finds the settings that have changed."""
+"""Finds the settings that have changed since a checkpoint, and whether a run may change them."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -72,29 +71,3 @@ def describe_changes(changes: dict[str, tuple[Any, Any]]) -> str:
     """Returns a line for people that lists the changes."""
     listed = (f"{key} {was} -> {now}" for key, (was, now) in changes.items())
     return f"changed since the checkpoint: {', '.join(listed) or 'nothing'}"
-
-
-def check_checkpoint(path: Path, sharded: bool) -> None:
-    """Checks that a run can resume from a checkpoint.
-
-    Args:
-        path: the checkpoint, which is a folder if it was written with FSDP.
-        sharded: whether the run uses FSDP.
-
-    Raises:
-        ConfigError: it is not a checkpoint, or it was written with FSDP and the run does not use
-            it, or the other way round.
-    """
-    whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
-    if not whole:
-        raise ConfigError(f"ckpt_path={path}: not a checkpoint")
-    if path.is_dir() and not sharded:
-        raise ConfigError(
-            f"ckpt_path={path}: the checkpoint is sharded; go on with trainer=fsdp, on any number "
-            "of ranks, or make a model folder of it with stapo export"
-        )
-    if path.is_file() and sharded:
-        raise ConfigError(
-            f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
-            "start from the model folder that stapo export makes of it"
-        )

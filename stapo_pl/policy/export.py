@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ from stapo_pl.policy.endings import end_tokens
 from stapo_pl.policy.loading import load_policy, load_tokenizer
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy, shipped_policy
-
-# Names of the policy's parameters in a checkpoint begin with the module's attribute.
-_PREFIX = "policy."
+from stapo_pl.policy.saved import PREFIX, read_description
 
 
 def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
@@ -28,90 +27,109 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     whenever it exists.
 
     Args:
-        checkpoint: the checkpoint, in the `checkpoints` folder of its run.
+        checkpoint: the checkpoint.
         out: the folder to make.
         overwrite: whether an existing folder may be replaced.
 
     Raises:
-        ConfigError: there is no such checkpoint, it is of another model than the run's config.yaml
-            names, or the folder exists.
+        ConfigError: there is no such checkpoint, another version of this package wrote it, its
+            model folder now holds another model, or the folder to make exists.
     """
-    run = checkpoint.absolute().parents[1]
     if not checkpoint.exists():
         raise ConfigError(f"{checkpoint}: no such checkpoint")
-    if not (run / "config.yaml").is_file():
-        raise ConfigError(f"{checkpoint}: not in the checkpoints folder of a run")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists: give another folder, or --overwrite to replace it")
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    path = config["model"]["path"] or str(shipped_policy())
+    saved = _read(checkpoint)
+    path, lora = saved["policy"]["path"] or str(shipped_policy()), saved["policy"]["lora"]
     policy = load_policy(path)
-    if lora := config["model"].get("lora"):
+    if lora is None:
+        _load_weights(policy, saved, checkpoint)
+    else:
         adapted = load_policy(path, prepare=LoRA(**lora).add_to)
-        step = load_weights(adapted, checkpoint)
+        _load_weights(adapted, saved, checkpoint)
         for (name, merged), (own, parameter) in zip(
             adapted.named_weights(), policy.model.named_parameters(), strict=True
         ):
             assert name == own, f"{name} is not {own}"
             parameter.data.copy_(merged)
-    else:
-        step = load_weights(policy, checkpoint)
     unfinished = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     policy.model.save_pretrained(unfinished)
     tokenizer, generation = load_tokenizer(path), _generation_config(path, policy)
     tokenizer.save_pretrained(unfinished)
-    stop_token_ids = config["data"].get("stop_token_ids") or ()
+    stop_token_ids = saved["RolloutDataModule"]["stop_token_ids"]
     ids = end_tokens(path, tokenizer, policy.model.config, stop_token_ids).ids
     generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids)
     generation.save_pretrained(unfinished)
-    (unfinished / "README.md").write_text(model_card(config, run, step))
+    card = model_card(path, checkpoint.absolute().parents[1], saved["global_step"])
+    (unfinished / "README.md").write_text(card)
     if out.exists():
         shutil.rmtree(out)
     unfinished.rename(out)
 
 
-def load_weights(policy: Policy, checkpoint: Path) -> int:
-    """Loads a checkpoint's weights into a policy, in one process.
+def _read(checkpoint: Path) -> dict[str, Any]:
+    """Returns the contents of a checkpoint. Of a sharded one, the weights are missing.
 
-    Returns:
-        The number of optimizer steps that the checkpoint has had.
+    Raises:
+        ConfigError: it is not a checkpoint of this version of the package.
+    """
+    file = checkpoint / "meta.pt" if checkpoint.is_dir() else checkpoint
+    if not (file.is_file() and zipfile.is_zipfile(file)):
+        raise ConfigError(f"{checkpoint}: not a checkpoint")
+    saved = torch.load(file, map_location="cpu", weights_only=False)
+    read_description(saved, checkpoint)
+    return saved
+
+
+def _load_weights(policy: Policy, saved: dict[str, Any], checkpoint: Path) -> None:
+    """Loads a checkpoint's weights into a policy, in one process.
 
     Raises:
         ConfigError: the checkpoint is of another model.
     """
     if checkpoint.is_dir():
-        state = {f"{_PREFIX}{name}": tensor for name, tensor in policy.state_dict().items()}
+        state = {f"{PREFIX}{name}": tensor for name, tensor in policy.state_dict().items()}
         dcp.load({"state_dict": state}, checkpoint_id=checkpoint, no_dist=True)
-        return torch.load(checkpoint / "meta.pt", weights_only=False)["global_step"]
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        return
     state = {
-        name.removeprefix(_PREFIX): tensor
+        name.removeprefix(PREFIX): tensor
         for name, tensor in saved["state_dict"].items()
-        if name.startswith(_PREFIX)
+        if name.startswith(PREFIX)
     }
     if state.keys() != policy.state_dict().keys():
-        raise ConfigError(f"{checkpoint}: not of the model that the run's config.yaml names")
+        raise ConfigError(
+            f"{checkpoint}: not of the model that is now in {saved['policy']['path']}"
+        )
     policy.load_state_dict(state, strict=False)  # with adapters, a checkpoint holds them alone
-    return saved["global_step"]
 
 
-def model_card(config: dict[str, Any], run: Path, step: int) -> str:
-    """The text of the model folder's README.md."""
-    objective = config["model"]["objective"]
-    task = config["data"]["task"]
-    path = config["model"]["path"]
-    name = "The policy that comes with stapo_pl" if path is None else f"`{path}`"
-    settings = yaml.safe_dump({"objective": objective, "data": config["data"]}, sort_keys=False)
+def model_card(path: str, run: Path, step: int) -> str:
+    """Returns the text of the model folder's README.md.
+
+    Args:
+        path: the model folder or hub name that the run started from.
+        run: the run folder. Its config.yaml says what the policy was trained with. A run from
+            Python has none.
+        step: the number of optimizer steps that the policy has had.
+    """
+    name = "The policy that comes with stapo_pl" if path == str(shipped_policy()) else f"`{path}`"
+    tags, what, seed, settings = ["reinforcement-learning"], "", "", ""
+    if (file := run / "config.yaml").is_file():
+        config = yaml.safe_load(file.read_text())
+        chosen = {"objective": config["model"]["objective"], "data": config["data"]}
+        objective, task = (
+            part["class_path"].rpartition(".")[2]
+            for part in (chosen["objective"], chosen["data"]["task"])
+        )
+        tags.append(objective.lower())
+        what, seed = f" with {objective} on {task}", f"seed {config['seed_everything']}, "
+        settings = f"\n```yaml\n{yaml.safe_dump(chosen, sort_keys=False)}```\n"
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
-        f"tags: [reinforcement-learning, {objective['class_path'].rpartition('.')[2].lower()}]\n"
-        "---\n\n"
-        f"# {run.parent.name}\n\n"
-        f"{name}, trained with {objective['class_path'].rpartition('.')[2]} on "
-        f"{task['class_path'].rpartition('.')[2]} for {step} optimizer steps "
-        f"(seed {config['seed_everything']}, run {run.parent.name}/{run.name}) by stapo_pl.\n\n"
-        f"```yaml\n{settings}```\n"
+        f"tags: [{', '.join(tags)}]\n---\n\n# {run.parent.name}\n\n"
+        f"{name}, trained{what} for {step} optimizer steps "
+        f"({seed}run {run.parent.name}/{run.name}) by stapo_pl.\n{settings}"
     )
 
 

@@ -143,7 +143,7 @@ def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
     if local.is_file() or (local / "meta.pt").exists() or (local / "checkpoints").is_dir():
         raise ConfigError(
             f"{key}={path}: expected a model folder; of a checkpoint or the folder of a run, "
-            f"python scripts/export.py {path} OUT makes one"
+            f"`stapo export {path} OUT` makes one"
         )
     try:
         return load(str(local) if local.exists() else path)

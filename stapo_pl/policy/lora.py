@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -110,36 +110,6 @@ class LoRA:
                 + (f"; did you mean {', '.join(near)}?" if near else f"; there are {known}")
                 + f" ({expected})"
             )
-
-
-def check_saved(
-    saved: Mapping[str, torch.Size], own: Mapping[str, torch.Size], setting: str = "ckpt_path"
-) -> None:
-    """Checks that a checkpoint's parameters have the names and shapes of a policy's.
-
-    Args:
-        saved: the shapes of the checkpoint's parameters by their names.
-        own: the shapes of the policy's parameters by their names.
-        setting: the setting that names the checkpoint, for errors.
-
-    Raises:
-        ConfigError: they differ.
-    """
-    ranks = [
-        {shape[0] for name, shape in shapes.items() if ".lora_A." in name}
-        for shapes in (saved, own)
-    ]
-    if saved.keys() == own.keys() and ranks[0] != ranks[1]:
-        was, now = (", ".join(map(str, sorted(found))) for found in ranks)
-        raise ConfigError(
-            f"{setting}: the checkpoint's adapters are of rank {was}, not {now}: go on with "
-            f"model.lora.rank={was}"
-        )
-    if dict(saved) != dict(own):
-        raise ConfigError(
-            f"{setting}: the checkpoint is of another policy, or of other adapters, than "
-            "model.path and model.lora say; what it is of is in the config.yaml of its run"
-        )
 
 
 def initial_adapter(name: str, shape: torch.Size) -> Tensor:

@@ -65,8 +65,7 @@ class RolloutSource:
             world,
             device,
         )
-        seconds = time.perf_counter() - start
         metrics = rollout_metrics(rollout, list(self.reward.worst_components), world, device)
-        metrics["time/rollout_s"] = seconds
+        metrics["time/rollout_s"] = time.perf_counter() - start
         metrics["time/grade_s"] = self.collector.grade_seconds - graded_before
         return rollout, metrics

@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from stapo_pl.core.errors import ConfigError, TrainingError
+from stapo_pl.policy.saved import read_description
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -69,14 +70,16 @@ def step_reached(path: Path) -> int:
     """The number of optimizer steps that a checkpoint has had. Reads no weights.
 
     Raises:
-        ConfigError: it was written inside a rollout, and a run can only resume between rollouts.
+        ConfigError: it has the form of another version of this package; or it was written inside
+            a rollout, and a run can only resume between rollouts.
     """
     file = path / "meta.pt" if path.is_dir() else path
     saved = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
+    read_description(saved, f"ckpt_path={path}")
     progress = saved["loops"]["fit_loop"]["epoch_progress"]["current"]
     if progress["ready"] != progress["processed"]:
         raise ConfigError(
             f"ckpt_path={path}: the checkpoint was written inside a rollout, and a run goes on "
-            "from whole rollouts only; start from what scripts/export.py makes of it"
+            "from whole rollouts only; start from the model folder that stapo export makes of it"
         )
     return saved["global_step"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from stapo_pl.training.events import Events, RolloutCollected, RolloutScored
+from stapo_pl.training.events import Events, Phase, RolloutCollected, RolloutScored
 
 
 class RolloutCurves:
@@ -12,10 +12,14 @@ class RolloutCurves:
 
     def __init__(self, events: Events) -> None:
         self._metrics: dict[str, float] = {}
-        self._since = 0.0
-        self._end = 0.0
+        self._begin = self._since = self._end = 0.0
         events.listen(RolloutCollected, self._collected)
+        events.listen(Phase, self._phase)
         events.listen(RolloutScored, self._scored)
+
+    def rollout_begins(self) -> None:
+        """Notes the time at which a rollout begins."""
+        self._begin = time.perf_counter()
 
     def batch_ends(self) -> None:
         """Notes the time at which a micro-batch ended.
@@ -25,17 +29,24 @@ class RolloutCurves:
         self._end = time.perf_counter()
 
     def of_rollout(self) -> dict[str, float]:
-        """Returns all curves of the rollout that ends. Times are in seconds."""
+        """Returns all curves of the rollout that ends. Times are in seconds.
+
+        The throughput counts all of the time from the begin of the rollout to its last update. It
+        includes what has no curve of its own, such as putting the sampler to sleep.
+        """
         metrics = dict(self._metrics)
         metrics["time/update_s"] = self._end - self._since
-        seconds = sum(metrics[f"time/{part}_s"] for part in ("rollout", "score", "update"))
+        seconds = self._end - self._begin
         metrics["throughput/samples_per_s"] = metrics["rollout/samples"] / seconds
         metrics["throughput/tokens_per_s"] = metrics["rollout/tokens"] / seconds
         return metrics
 
     def _collected(self, event: RolloutCollected) -> None:
         self._metrics = event.metrics
-        self._since = time.perf_counter()
+
+    def _phase(self, event: Phase) -> None:
+        if event.name == "score" and event.done == 0:
+            self._since = time.perf_counter()
 
     def _scored(self, event: RolloutScored) -> None:
         now = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
@@ -222,18 +222,21 @@ class RolloutDataModule(L.LightningDataModule):
             for name, prompts in self.prompts.validation.items()
         }
 
-    def state_dict(self) -> dict[str, int]:
-        return {"cursor": self.cursor, "fingerprint": self.fingerprint}
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "cursor": self.cursor,
+            "fingerprint": self.fingerprint,
+            "stop_token_ids": self.stop_token_ids,  # a checkpoint is exported with these
+        }
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning calls this after `setup`, which has read the data.
 
         Raises:
             ConfigError: the checkpoint was written with other data, and it was found by `last`.
         """
         self.cursor = state_dict["cursor"]
-        # Old checkpoints have no fingerprint of their data.
-        if state_dict.get("fingerprint", self.fingerprint) == self.fingerprint:
+        if state_dict["fingerprint"] == self.fingerprint:
             return
         differ = (
             f"the training prompts or answers of {self.task.source} differ from those that the "
@@ -291,8 +294,7 @@ class RolloutDataModule(L.LightningDataModule):
         decoding: Decoding,
     ) -> list[list[Trajectory]]:
         """Collects groups without shaping their rewards, because a validation measures the task."""
-        phase = "validation"
-        seed_key: tuple[int | str, ...] = (self.seed, phase, *key)
+        key = ("validation", *key)
         return self.collector.collect(
-            prompts, group_size, decoding, task.reward, RolloutRules(), phase, seed_key
+            prompts, group_size, decoding, task.reward, RolloutRules(), key[0], (self.seed, *key)
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, get_args
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import CheckpointIO, LayerSync, Precision
 from lightning.pytorch.plugins.environments import ClusterEnvironment
 
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.training.callbacks import (
     Alarms,
     RolloutCheckpoint,
@@ -31,7 +32,7 @@ Plugin = Precision | ClusterEnvironment | CheckpointIO | LayerSync
 
 
 def callbacks(
-    given: list[L.Callback] | L.Callback | None, run: Run, without: Iterable[str]
+    given: list[L.Callback] | L.Callback | None, run: Run, without: Sequence[str]
 ) -> list[L.Callback]:
     """Returns the given callbacks, and adds those of this project that are missing.
 
@@ -39,7 +40,13 @@ def callbacks(
         given: the user's callbacks. A callback of one of this project's classes is not added again.
         run: the settings of checkpoints and of completions that are shown.
         without: the names of callbacks that are left out.
+
+    Raises:
+        ConfigError: there is no such callback.
     """
+    if unknown := [name for name in without if name not in get_args(CallbackName)]:
+        known = ", ".join(get_args(CallbackName))
+        raise ConfigError(f"trainer.without={unknown}: there are {known}")
     given = list(given) if isinstance(given, Iterable) else [given] * (given is not None)
     own: dict[type, Any] = {
         # The key is Lightning's class, so any other progress bar replaces this one.

@@ -74,7 +74,7 @@ class RolloutDone:
     """The updates of a rollout are done. Checkpoints are written after this event."""
 
     metrics: dict[str, float]
-    """All curves of the rollout."""
+    """The curves of the rollout that the module logs. Callbacks may log others."""
     skipped_steps: int
     """The number of its optimizer steps that were skipped because no token taught."""
 

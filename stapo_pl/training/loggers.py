@@ -110,7 +110,8 @@ class CSV(Logger):
         if not self._file.is_file():
             return []
         with self._file.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            # If the run was killed while it wrote, its last line is cut.
+            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
         if self._is_open or self._first_step is None:
             return rows
         return [row for row in rows if int(row["step"]) < self._first_step]
@@ -123,15 +124,16 @@ class WandB(WandbLogger):
 
     Args:
         project: the name of the project in W&B.
-        settings: other arguments of `wandb.init`, such as entity, group or tags.
+        settings: other arguments of `wandb.init`, such as entity, group, tags, name or id.
 
     Raises:
         ConfigError: wandb is not installed.
     """
 
     def __init__(self, project: str = "stapo_pl", settings: dict[str, Any] | None = None) -> None:
+        self._settings = settings or {}
         try:
-            super().__init__(project=project, **(settings or {}))
+            super().__init__(project=project, **self._settings)
         except ModuleNotFoundError:
             raise ConfigError(
                 "logger=wandb needs wandb, which is not installed: pip install wandb"
@@ -141,7 +143,8 @@ class WandB(WandbLogger):
         """Sets the run folder. A run that resumes continues the same run in W&B."""
         name = f"{folder.parent.name}-{folder.name}"
         number = zlib.crc32(str(folder.absolute()).encode())
-        self._wandb_init |= {"dir": str(folder), "name": name, "id": f"{number:08x}-{name}"[:64]}
+        ours = {"dir": str(folder), "name": name, "id": f"{number:08x}-{name}"[:64]}
+        self._wandb_init |= ours | self._settings
 
 
 def place(loggers: Iterable[Logger], folder: Path, first_step: int | None) -> None:

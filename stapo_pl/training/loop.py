@@ -107,8 +107,8 @@ class Learner:
 
     def decide(self, mini_batch: MiniBatch) -> None:
         """Decides which tokens teach, and how much, over the whole mini-batch and all ranks."""
-        # After the first step the policy differs from the one that made the rollout. A selection
-        # that asks for the current policy's statistics then needs a pass of its own.
+        # After the first step the policy is another than the one that made the rollout. Then a
+        # selection that asks for the current policy's statistics needs a pass of its own.
         is_stale = self.objective.needs_current_statistics and mini_batch.step > 0
         # The copy for the rollout's first step was made before the rollout was scored.
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
@@ -132,12 +132,13 @@ class Learner:
     def loss(self, micro: MicroBatch) -> Tensor:
         """Returns the micro-batch's part of the loss. The parts of all ranks add up to the loss."""
         mini_batch, tokens = micro.mini_batch, micro.tokens
+        behavior_T = self.scorer.behavior_logprobs(micro) if mini_batch.step == 0 else None
         current = self.scorer.passes.current(micro)
         if tokens.old_logprobs_T is None:
             # There was no scoring pass because this policy is still the one that was sampled from.
             tokens.old_logprobs_T = current.logprobs_T.detach()
         if mini_batch.step == 0:
-            self.gap.note(self.scorer.behavior_logprobs(micro, current), tokens)
+            self.gap.note(current.logprobs_T.detach() if behavior_T is None else behavior_T, tokens)
         loss, metrics = self.objective.loss(current, tokens)
         self.means.update({"loss": loss, **metrics})
         self._statistics.append(current.detach())

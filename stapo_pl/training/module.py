@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from stapo_pl.core.batches import MicroBatch, TokenStatistics, ValidationBatch
 from stapo_pl.core.errors import ConfigError, TrainingError
@@ -20,9 +22,10 @@ from stapo_pl.core.world import World
 from stapo_pl.evaluation.validation import over_tasks
 from stapo_pl.objectives.base import Objective
 from stapo_pl.policy.loading import check_vocabulary, load_config, load_policy, load_tokenizer
-from stapo_pl.policy.lora import LoRA, adapters_off, check_saved
+from stapo_pl.policy.lora import LoRA, adapters_off
 from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.policy.preparation import Preparation
+from stapo_pl.policy.saved import check_alpha, check_shapes, description
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.training.curves import RolloutCurves
 from stapo_pl.training.events import Events, RolloutDone, StepDone
@@ -60,7 +63,7 @@ class PolicyModule(L.LightningModule):
         on_sampler_gap: what happens above a bound: `warn`, or `raise` before an update.
 
     Raises:
-        ConfigError: the model cannot be used, or a value is out of range.
+        ConfigError: a value is out of range.
     """
 
     def __init__(
@@ -97,13 +100,21 @@ class PolicyModule(L.LightningModule):
         self.strict_loading = lora is None  # adapters alone are in a checkpoint
         self.optimizer = optimizer
         self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
-        self.tokenizer = load_tokenizer(self.path)
-        self.model_config = load_config(self.path)
         self.policy: Policy | None = None
         # A list hides it from Lightning, so that it is no submodule and is in no checkpoint.
         self._reference: list[Policy] = []
         self.validation_metrics = Means()
         self.skipped_steps = 0
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the policy."""
+        return load_tokenizer(self.path)
+
+    @cached_property
+    def model_config(self) -> PreTrainedConfig:
+        """The configuration of the policy's model."""
+        return load_config(self.path)
 
     def connect(
         self,
@@ -211,6 +222,7 @@ class PolicyModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self._skipped_before = self.skipped_steps
+        self.curves.rollout_begins()
 
     def on_train_epoch_end(self) -> None:
         metrics = self.curves.of_rollout() | self.gap.curves
@@ -264,28 +276,14 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped_steps"] = self.skipped_steps
-        checkpoint["lora_alpha"] = self.lora and self.lora.alpha
+        checkpoint["policy"] = description(self.path, self.lora)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "state_dict" in checkpoint:  # else the strategy has loaded it, and checked
-            self.check_saved({n: tensor.shape for n, tensor in checkpoint["state_dict"].items()})
-        alpha = checkpoint.get("lora_alpha")
-        if alpha is not None and alpha != self.lora.alpha:
-            raise ConfigError(
-                f"ckpt_path: the checkpoint's adapters were trained with model.lora.alpha={alpha}, "
-                f"not {self.lora.alpha}"
-            )
+            shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+            check_shapes(shapes, self.policy)
+        check_alpha(checkpoint["policy"]["lora"], self.lora)
         self.skipped_steps = checkpoint["skipped_steps"]
-
-    def check_saved(self, shapes: dict[str, torch.Size]) -> None:
-        """Checks the names and shapes of the tensors of a checkpoint.
-
-        Raises:
-            ConfigError: they are not those of the policy.
-        """
-        saved = {name: shape for name, shape in shapes.items() if name.startswith("policy.")}
-        own = {f"policy.{name}": p.shape for name, p in self.policy.state_dict().items()}
-        check_saved(saved, own)
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         self.validation_metrics.update(

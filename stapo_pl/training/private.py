@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 import torch
@@ -23,6 +26,22 @@ from stapo_pl.training.signals import terminate
 def is_first_process() -> bool:
     """Whether this process is the run's first, also before there are ranks."""
     return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # Lightning sets it at import
+
+
+@contextmanager
+def ending_all_ranks(trainer: L.Trainer) -> Iterator[None]:
+    """A context manager: if the first rank raises an error, it ends the other ranks.
+
+    They may be waiting for the first one. Lightning ends all ranks only if another rank ends first.
+    """
+    try:
+        yield
+    except BaseException:
+        launcher: Any = trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signal.SIGKILL)
+            launcher.procs.clear()  # or Lightning would kill this process before it says why
+        raise
 
 
 def is_inside_mini_batch(trainer: L.Trainer) -> bool:

@@ -68,6 +68,22 @@ class Run:
         if self.completions < 0:
             raise ConfigError(f"run.completions must not be negative, got {self.completions}")
 
+    def root(self, objective: object, task: object, seed: int) -> Path:
+        """Returns the folder of the run's name. Without a name it is like `stapo-arithmetic-seed0`.
+
+        Args:
+            objective: the objective of the run, whose class is the first part of the name.
+            task: the task of the run, whose class is the second part.
+            seed: the seed of the run.
+        """
+        parts = (
+            self.experiment,
+            self.objective or type(objective).__name__,
+            self.task or type(task).__name__,
+            f"seed{seed}",
+        )
+        return Path(self.logs) / (self.name or "-".join(filter(None, parts)).lower())
+
 
 def check_writable(logs: Path) -> None:
     """Makes the folder of all runs if it does not exist, and checks that it can be written to.

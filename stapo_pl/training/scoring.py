@@ -83,21 +83,16 @@ class Scorer:
             [self.passes.statistics(micro) for micro in mini_batch.micro_batches]
         )
 
-    def behavior_logprobs(self, micro: MicroBatch, current: TokenStatistics) -> Tensor:
+    def behavior_logprobs(self, micro: MicroBatch) -> Tensor | None:
         """Returns log-probabilities under the policy that made the rollout.
 
-        This may be called only at the first step of a rollout, before the policy is updated.
-
-        Args:
-            micro: the micro-batch.
-            current: the statistics of the pass with gradient.
+        This may be called only at the first step of a rollout, before the policy is updated. The
+        result is None if the pass with gradient, which comes next, gives them.
         """
         if self.old_logprobs == "recompute":
             return micro.tokens.old_logprobs_T
-        if self.passes.dropout:
-            # The sampler uses no dropout, so it is compared with a pass without dropout.
-            return self.passes.statistics(micro).logprobs_T
-        return current.logprobs_T.detach()
+        # The sampler uses no dropout, so it is compared with a pass without dropout.
+        return self.passes.statistics(micro).logprobs_T if self.passes.dropout else None
 
     def _behavior(self, mini_batch: MiniBatch, is_first: bool) -> TokenStatistics | None:
         """Fills in old log-probabilities, and returns the statistics if something needs them."""

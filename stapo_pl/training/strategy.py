@@ -7,16 +7,13 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, cast
 
 import torch
 import torch.distributed.checkpoint as dcp
-from jsonargparse import Namespace
 from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
-    SingleDeviceStrategy,
     StrategyRegistry,
 )
 from torch import nn
@@ -35,6 +32,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.loading import check
 from stapo_pl.policy.lora import initial_adapter
 from stapo_pl.policy.model import Policy, is_adapter
+from stapo_pl.policy.saved import check_shapes
 from stapo_pl.policy.streaming import WeightFiles, empty_policy, meta_parameters
 from stapo_pl.training.checkpoint_io import whole_or_gone
 
@@ -45,10 +43,13 @@ class DDP(DDPStrategy):
     Args:
         timeout: hours that ranks wait for each other, for example for the rank whose responses are
             the longest.
+
+    Raises:
+        ConfigError: the timeout is not positive.
     """
 
     def __init__(self, timeout: float = 6.0) -> None:
-        super().__init__(timeout=timedelta(hours=timeout))
+        super().__init__(timeout=_hours(timeout))
 
 
 # Lightning also takes this strategy if none is set and there are several devices.
@@ -68,6 +69,9 @@ class FSDP(ModelParallelStrategy):
             where the optimizer then steps. This is for models that do not fit otherwise.
         timeout: hours that ranks wait for each other, for example for the rank whose responses are
             the longest.
+
+    Raises:
+        ConfigError: the timeout is not positive.
     """
 
     compute_dtype = torch.float32
@@ -79,7 +83,7 @@ class FSDP(ModelParallelStrategy):
         super().__init__(
             tensor_parallel_size=1,
             process_group_backend=backend,
-            timeout=timedelta(hours=timeout),
+            timeout=_hours(timeout),
         )
         self.cpu_offload = cpu_offload
 
@@ -164,13 +168,12 @@ class FSDP(ModelParallelStrategy):
         path, prefix = Path(self.broadcast(checkpoint_path)), "state_dict."
         saved = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
         module: Any = self.lightning_module
-        module.check_saved(
-            {
-                name.removeprefix(prefix): entry.size
-                for name, entry in saved.items()
-                if name.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
-            }
-        )
+        shapes = {
+            name.removeprefix(prefix): entry.size
+            for name, entry in saved.items()
+            if name.startswith(prefix) and isinstance(entry, TensorStorageMetadata)
+        }
+        check_shapes(shapes, module.policy)
         return super().load_checkpoint(path, weights_only)
 
     def save_checkpoint(
@@ -190,31 +193,7 @@ class FSDP(ModelParallelStrategy):
         self.barrier()
 
 
-def is_sharded(strategy: Namespace | str | None) -> bool:
-    """Whether this strategy, as parsed settings, shards the policy."""
-    return str(getattr(strategy, "class_path", "")).endswith(".FSDP")
-
-
-def check_strategy(strategy: Namespace | str | None) -> None:
-    """Refuses a strategy that is not supported, and a timeout that is not positive.
-
-    Other strategies would send shares of weights to the sampler, or have not been tried.
-
-    Args:
-        strategy: the parsed setting `trainer.strategy`.
-
-    Raises:
-        ConfigError: the message names the supported strategies.
-    """
-    name = getattr(strategy, "class_path", strategy)
-    known = name in ("auto", "ddp", None)
-    if not known and isinstance(name, str) and "." in name:
-        known = issubclass(resolve_name(name), (DDP, FSDP, SingleDeviceStrategy))
-    if not known:
-        raise ConfigError(
-            f"trainer.strategy={name} is not supported: samplers are to get whole weights. "
-            "trainer=fsdp shards the policy, trainer=ddp keeps all of it on every rank"
-        )
-    timeout = getattr(getattr(strategy, "init_args", None), "timeout", None)
-    if timeout is not None and not timeout > 0:
+def _hours(timeout: float) -> timedelta:
+    if not timeout > 0:
         raise ConfigError(f"trainer.strategy.timeout must be more than 0 hours, got {timeout}")
+    return timedelta(hours=timeout)

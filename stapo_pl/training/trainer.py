@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.precision import PRECISIONS, compute_dtype
 from stapo_pl.training import defaults
-from stapo_pl.training.checkpoint_io import step_reached
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.defaults import CallbackName, Plugin
 from stapo_pl.training.loggers import place
 from stapo_pl.training.module import PolicyModule
-from stapo_pl.training.private import take_signals
-from stapo_pl.training.runs import Run, find_start, settle_folder
+from stapo_pl.training.private import ending_all_ranks, take_signals
+from stapo_pl.training.runs import Run
+from stapo_pl.training.signals import requeue
+from stapo_pl.training.start import Start
 from stapo_pl.training.strategy import FSDP
+from stapo_pl.training.trainer_checks import check_trainer
 from stapo_pl.training.wiring import connect
 
 
@@ -90,9 +94,21 @@ class RolloutTrainer(L.Trainer):
         plugins: Plugin | list[Plugin] | None = None,
         **kwargs: Any,
     ) -> None:
+        settings = {
+            "accelerator": accelerator,
+            "strategy": strategy,
+            "precision": precision,
+            "max_epochs": max_epochs,
+            "accumulate_grad_batches": accumulate_grad_batches,
+            "check_val_every_n_epoch": check_val_every_n_epoch,
+            "gradient_clip_val": gradient_clip_val,
+        }
+        check_trainer(settings | kwargs)
+        if accelerator == "auto" and torch.backends.mps.is_available():
+            accelerator = "cpu"  # Apple's GPUs have no float64, which is needed
         on_gpu = accelerator in ("gpu", "cuda") or isinstance(accelerator, CUDAAccelerator)
         on_gpu |= accelerator == "auto" and torch.cuda.is_available()
-        computes_in = compute_dtype(precision, on_gpu)
+        computes_in = self.compute_dtype = compute_dtype(precision, on_gpu)
         if on_gpu and computes_in == torch.bfloat16:
             # Operations that stay in fp32 may use the tensor cores too.
             torch.set_float32_matmul_precision("high")
@@ -130,8 +146,10 @@ class RolloutTrainer(L.Trainer):
             use_distributed_sampler=use_distributed_sampler,
             inference_mode=inference_mode,
             # If a callback of this project is left out, Lightning must not add its own instead.
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in chosen),
-            enable_progress_bar=any(isinstance(c, ProgressBar) for c in chosen),
+            enable_checkpointing=enable_checkpointing is not False
+            and any(isinstance(c, ModelCheckpoint) for c in chosen),
+            enable_progress_bar=enable_progress_bar is not False
+            and any(isinstance(c, ProgressBar) for c in chosen),
             enable_model_summary=enable_model_summary,
             plugins=defaults.plugins(plugins),
             **kwargs,
@@ -143,42 +161,87 @@ class RolloutTrainer(L.Trainer):
         self.strategy.remove_checkpoint = self._remove_checkpoint  # type: ignore[method-assign]
 
     def fit(  # type: ignore[override]  # both parts are needed, and loaders are not taken
-        self, model: PolicyModule, datamodule: RolloutDataModule, ckpt_path=None
+        self,
+        model: PolicyModule,
+        datamodule: RolloutDataModule,
+        ckpt_path: str | Path | Start | None = None,
     ) -> None:
         """Trains the policy on rollouts of the data.
+
+        If training does not begin, nothing of the run folder stays.
 
         Args:
             model: the module, which holds the policy and the objective.
             datamodule: the data module, which makes the rollouts.
             ckpt_path: a checkpoint to resume from, or `last` for the newest one of the run's name.
-                None starts a new run.
+                None starts a new run. A start that was found already is taken as it is.
 
         Raises:
-            ConfigError: `wiring.connect` refuses the settings, or there is no such checkpoint.
+            ConfigError: `wiring.connect` refuses the settings, there is no such checkpoint, or
+                this trainer has made a run before.
         """
-        connect(self, model, datamodule)
-        if self.folder is None:
-            root = Path(self.run.logs) / (
-                self.run.name or default_name(model, datamodule, self.run)
-            )
-            ckpt_path = find_start(root, ckpt_path)
-            folder, _ = settle_folder(root, ckpt_path)
-            self.log_into(folder, None if ckpt_path is None else step_reached(ckpt_path))
-        for callback in self.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                # Otherwise Lightning would ask the first logger for a folder.
-                callback.dirpath = str(self.folder.absolute() / "checkpoints")
-        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path)
+        if self.folder is not None:
+            raise ConfigError("a trainer makes one run: make another RolloutTrainer for the next")
+        start = ckpt_path
+        if not isinstance(start, Start):
+            start = self._start(model, datamodule, ckpt_path)
+        with self._running(model, datamodule, start):
+            super().fit(model, datamodule=datamodule, ckpt_path=start.checkpoint)
+        if self.requeue_is_due and self.is_global_zero:
+            requeue()
 
-    def log_into(self, folder: Path, first_step: int | None) -> None:
-        """Sets the run folder, and makes the loggers write into it.
+    def validate(  # type: ignore[override]  # both parts are needed, and loaders are not taken
+        self,
+        model: PolicyModule,
+        datamodule: RolloutDataModule,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+    ) -> list[Mapping[str, float]]:
+        """Measures the policy on the validation problems, or on the benchmarks of the data.
+
+        After `fit`, curves go on in the same run folder. Otherwise a new one is made.
 
         Args:
-            folder: the run folder.
-            first_step: the first step that a resumed run makes. None for a new run.
+            model: the module, which holds the policy.
+            datamodule: the data module, which holds the problems.
+            ckpt_path: a checkpoint, whose policy is measured instead of the present one.
+            verbose: whether a table is printed.
+
+        Returns:
+            A list with one entry: the value of each curve by its name.
         """
-        self.folder = folder
-        place(self.loggers, folder, first_step)
+        if self.folder is not None:
+            return super().validate(model, None, ckpt_path, verbose, datamodule)
+        with self._running(model, datamodule, self._start(model, datamodule, None)):
+            return super().validate(model, None, ckpt_path, verbose, datamodule)
+
+    def _start(self, module: PolicyModule, data: RolloutDataModule, ckpt_path) -> Start:
+        root = self.run.root(module.objective, data.task, data.seed)
+        start = Start.find(root, ckpt_path, isinstance(self.strategy, FSDP))
+        start.settle()
+        return start
+
+    @contextmanager
+    def _running(
+        self, module: PolicyModule, data: RolloutDataModule, start: Start
+    ) -> Iterator[None]:
+        """A context manager around Lightning's work. It removes the folder of a failed start."""
+        try:
+            with ending_all_ranks(self):
+                self.folder = start.folder
+                place(self.loggers, start.folder, start.first_step)
+                for callback in self.checkpoint_callbacks:
+                    if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                        # Otherwise Lightning would ask the first logger for a folder.
+                        callback.dirpath = str(start.folder.absolute() / "checkpoints")
+                L.seed_everything(data.seed, verbose=False)  # new adapters are drawn from it
+                data.takes_other_data = start.takes_other_data
+                connect(self, module, data)
+                yield
+        except BaseException:
+            if self.train_dataloader is None:
+                start.leave_nothing()
+            raise
 
     @property
     def log_dir(self) -> str | None:
@@ -231,10 +294,3 @@ class RolloutTrainer(L.Trainer):
             self._remove_now(filepath)
         elif self._to_save.pop(str(filepath), None) is None:
             self._to_remove.append(str(filepath))
-
-
-def default_name(module: PolicyModule, data: RolloutDataModule, run: Run) -> str:
-    """Returns the name of a run that was given none, such as `stapo-arithmetic-seed0`."""
-    objective = run.objective or type(module.objective).__name__
-    task = run.task or type(data.task).__name__
-    return "-".join(filter(None, (run.experiment, objective, task, f"seed{data.seed}"))).lower()

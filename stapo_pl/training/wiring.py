@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives import Correction
 from stapo_pl.training.callbacks.sampler import SamplerCallback
@@ -15,6 +17,7 @@ from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.events import Events
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.parts import Parts, RunCallback
+from stapo_pl.training.planning import plan_run
 
 if TYPE_CHECKING:
     from stapo_pl.training.trainer import RolloutTrainer
@@ -43,6 +46,36 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
     for callback in trainer.callbacks:
         if isinstance(callback, RunCallback):
             callback.connect(Parts(module, data, events))
+    hand_out_memory(trainer, module, data)
+
+
+def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModule) -> None:
+    """Prints the memory plan of a run on GPUs, and tells the sampler how much it may use.
+
+    On a CPU there is no plan, because no sampler reserves memory there. If no plan can be made for
+    a model, the run goes on without one.
+    """
+    device = trainer.strategy.root_device
+    if device.type != "cuda":
+        return
+    (sampler,) = (c for c in trainer.callbacks if isinstance(c, SamplerCallback))
+    try:
+        plan = plan_run(
+            module,
+            data,
+            sampler.engine,
+            trainer.strategy,
+            trainer.compute_dtype,
+            trainer.accumulate_grad_batches,
+            device,
+            trainer.world_size,
+            trainer.num_nodes,
+        )
+    except ConfigError as error:
+        rank_zero_info(error)
+        return
+    sampler.room = plan.room
+    rank_zero_info(f"\n{plan.describe()}\n")
 
 
 def check_ratio(correction: Correction | None, data: RolloutDataModule) -> None:

@@ -98,7 +98,7 @@ def test_an_evaluation_takes_a_run_and_says_which_checkpoint(run, capsys, monkey
 
 
 def test_training_from_a_checkpoint_says_how(run):
-    with pytest.raises(ConfigError, match=r"expected a model folder; .* scripts/export\.py"):
+    with pytest.raises(ConfigError, match=r"expected a model folder; .* `stapo export .* OUT`"):
         load_config(str(run[0]))
 
 
@@ -107,5 +107,5 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         export(tmp_path / "a" / "b.ckpt", tmp_path / "out")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b.ckpt").touch()
-    with pytest.raises(ConfigError, match="not in the checkpoints folder of a run"):
+    with pytest.raises(ConfigError, match="not a checkpoint"):
         export(tmp_path / "a" / "b.ckpt", tmp_path / "out")

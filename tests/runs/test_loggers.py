@@ -53,7 +53,9 @@ def test_wandb_offline_writes_into_the_folder(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("WANDB_MODE", "offline")
-    cli = fit(make(tmp_path, *SHORT, "logger=wandb", "logger.project=mine"))
+    cli = fit(make(tmp_path, *SHORT, "logger=wandb", "logger.project=mine",
+                   "logger.settings={name: ours}"))  # fmt: skip
+    assert cli.trainer.logger.experiment.name == "ours"
     shown = {*cli.trainer.logger.experiment.summary.keys()}
     wandb.finish()
     assert {"policy/loss", "completions", "data", "config"} <= shown

@@ -6,15 +6,22 @@ import csv
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
+from functools import partial
 
 import lightning as L
 import pytest
+import torch
 
 import stapo_pl
+from stapo_pl import STAPO, Arithmetic, PolicyModule, RolloutDataModule, RolloutTrainer, Run
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.export import export
+from stapo_pl.policy.loading import load_policy
+from stapo_pl.policy.lora import LoRA
 from stapo_pl.training.callbacks import Alarms, RolloutCheckpoint, RunProgress
 from stapo_pl.training.loggers import CSV
-from stapo_pl.training.runs import Run
-from stapo_pl.training.trainer import RolloutTrainer
+from stapo_pl.training.strategy import FSDP
 from support.fitting import read_scalars
 
 OWN = {"RunProgress", "RolloutLog", "RunSummary", "Alarms", "RolloutCheckpoint", "SamplerCallback"}
@@ -46,6 +53,90 @@ def test_the_lines_shown_train_and_go_on(tmp_path, monkeypatch, capsys):
     exec(longer.replace("fit(module, data)", "fit(module, data, ckpt_path='last')"), {})
     assert [step for step, _ in read_scalars(folder)["policy/loss"]] == [0, 1]
     assert not folder.with_name("version_1").exists()
+
+
+def parts(train_size: int = 16, max_prompt_tokens: int = 32) -> dict:
+    """A module with adapters and a data module, by their names in `fit`."""
+    sizes = {"prompts_per_rollout": 4, "prompts_per_mini_batch": 4, "group_size": 2}
+    task = Arithmetic(train_size=train_size, validation_size=4)
+    tokens = {"max_prompt_tokens": max_prompt_tokens, "max_new_tokens": 48}
+    return {
+        "model": PolicyModule(STAPO(), partial(torch.optim.AdamW, lr=1e-2), lora=LoRA(rank=2)),
+        "datamodule": RolloutDataModule(task, **sizes, **tokens),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trainer after its fit, and what it has trained."""
+    trainer = RolloutTrainer(max_epochs=1, run=Run("mine", logs=str(tmp_path_factory.mktemp("l"))))
+    trainer.fit(**(made := parts()))
+    return trainer, made
+
+
+def test_a_trained_policy_is_measured_and_exported(trained, tmp_path):
+    trainer, made = trained
+    (measured,) = trainer.validate(**made, verbose=False)
+    assert {"val/accuracy", "val/accuracy_greedy"} <= measured.keys()
+    (checkpoint,) = trainer.folder.glob("checkpoints/*.ckpt")
+    export(checkpoint, tmp_path / "model")
+    exported = dict(load_policy(str(tmp_path / "model")).named_weights())
+    for name, weight in made["model"].policy.named_weights():
+        assert torch.equal(exported[name], weight), name
+    with pytest.raises(ConfigError, match="a trainer makes one run"):
+        trainer.fit(**made)
+
+
+def test_a_policy_is_measured_before_it_is_trained(trained):
+    trainer = RolloutTrainer(run=replace(trained[0].run, name="measured"))
+    (measured,) = trainer.validate(**parts(), verbose=False)
+    ((_, value),) = read_scalars(trainer.folder)["val/accuracy"]
+    assert value == measured["val/accuracy"]
+
+
+def test_random_numbers_are_those_of_the_seed_of_the_data(trained):
+    """New adapters too, whatever was drawn before."""
+    torch.manual_seed(7)
+    trainer = RolloutTrainer(max_epochs=1, run=replace(trained[0].run, name="again"))
+    trainer.fit(**(again := parts()))
+    weights = again["model"].policy.state_dict()
+    for name, weight in trained[1]["model"].policy.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+
+
+def test_a_named_checkpoint_goes_on_with_other_data_and_last_does_not(trained):
+    trainer = RolloutTrainer(max_epochs=2, run=trained[0].run)
+    with pytest.raises(ConfigError, match="ckpt_path=last: the training prompts"):
+        trainer.fit(**parts(train_size=17), ckpt_path="last")
+    trainer = RolloutTrainer(max_epochs=2, run=trained[0].run)
+    (checkpoint,) = trainer.run.root(None, None, 0).glob("version_0/checkpoints/*.ckpt")
+    with pytest.warns(UserWarning, match="going on with the new ones"):
+        trainer.fit(**parts(train_size=17), ckpt_path=checkpoint)
+    assert trainer.global_step == 2 and trainer.folder == trained[0].folder
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(ConfigError):
+        RolloutTrainer(run=Run(logs=str(tmp_path))).fit(**parts(max_prompt_tokens=3))
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"max_steps": 1}, "max_steps=1 is not supported"),
+        ({"limit_train_batches": 2}, "limit_train_batches=2 is not supported"),
+        ({"fast_dev_run": True}, "fast_dev_run=True is not supported"),
+        ({"max_epochs": 0}, "max_epochs must be at least 1"),
+        ({"gradient_clip_val": -1.0}, "gradient_clip_val must not be negative"),
+        ({"strategy": "deepspeed"}, "strategy=deepspeed is not supported"),
+        ({"strategy": FSDP(), "precision": "64-true"}, "sharded weights are fp32"),
+        ({"without": ["Alarmz"]}, r"without=\['Alarmz'\]: there are RunProgress"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        RolloutTrainer(accelerator="cpu", **settings)
 
 
 def test_the_package_names_what_it_has_and_imports_nothing_heavy():
@@ -90,7 +181,9 @@ def test_a_table_of_curves_goes_on_where_the_run_does(tmp_path):
     assert [row["step"] for row in rows()] == ["0", "1", "2", "2"] and rows()[3]["loss"] == ""
     again = CSV()
     again.place(tmp_path, 2)
-    assert len(rows()) == 4  # a run that is refused leaves the table as it was
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("1")  # the run was killed while it wrote a row of step 12
+    assert len(rows()) == 5  # a run that is refused leaves the table as it was
     log(again, 2, loss=7.0)
     log(again, 2, entropy=1.0)
     assert [row["step"] for row in rows()] == ["0", "1", "2", "2"]

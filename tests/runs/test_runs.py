@@ -12,6 +12,7 @@ import torch
 from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import expand
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.policy.export import export
 from stapo_pl.training.trainer import RolloutTrainer
 from support.fitting import FEW_PROBLEMS, SMALL, VALIDATED, fit, make, read_scalars
 from support.places import CONFIGS
@@ -35,7 +36,7 @@ def test_last_is_the_newest_run_that_has_a_checkpoint(mine):
     assert (mine.folder.name, second.folder.name) == ("version_0", "version_1")
     assert second.folder.is_dir()  # as if it had been killed before its first checkpoint
     again = another(mine, "ckpt_path=last")
-    assert again.folder == mine.folder and again.ckpt_path.parent.parent == again.folder
+    assert again.folder == mine.folder and again.start.checkpoint.parent.parent == again.folder
 
 
 def test_a_longer_run_goes_on_a_complete_one_says_so_and_a_shorter_one_is_refused(tmp_path, capsys):
@@ -68,7 +69,7 @@ def test_another_run_is_not_continued(mine, tmp_path, word, message):
         another(mine, "ckpt_path=last", word)
     # Named outright, a checkpoint may be continued in another way.
     (checkpoint,) = mine.folder.glob("checkpoints/*.ckpt")
-    assert make(tmp_path, *SHORT, word, f"ckpt_path={checkpoint}").ckpt_path == checkpoint
+    assert make(tmp_path, *SHORT, word, f"ckpt_path={checkpoint}").start.checkpoint == checkpoint
 
 
 def test_a_refused_run_leaves_the_config_of_the_run_in_place(tmp_path):
@@ -82,6 +83,25 @@ def test_a_refused_run_leaves_the_config_of_the_run_in_place(tmp_path):
         make(tmp_path, *words, f"ckpt_path={checkpoint}").fit()
     assert (cli.folder / "config.yaml").read_text() == before
     assert read_scalars(cli.folder) == curves
+
+
+def test_a_checkpoint_of_another_version_is_refused(mine, tmp_path):
+    (checkpoint,) = mine.folder.glob("checkpoints/*.ckpt")
+    saved = torch.load(checkpoint, weights_only=False)
+    del saved["policy"]  # the first versions wrote no format
+    torch.save(saved, old := tmp_path / "old.ckpt")
+    message = "old.ckpt: the checkpoint has format 1, and this version of stapo_pl reads format 2"
+    with pytest.raises(ConfigError, match=f"ckpt_path=.*{message}"):
+        make(tmp_path, *SHORT, f"ckpt_path={old}")
+    with pytest.raises(ConfigError, match=message):
+        export(old, tmp_path / "model")
+
+
+def test_a_run_names_classes_by_the_packages_that_offer_them(mine):
+    """Files may be split; the config of a run stays the same."""
+    text = (mine.folder / "config.yaml").read_text()
+    for name in ("stapo_pl.STAPO", "stapo_pl.S2T", "stapo_pl.Arithmetic", "torch.optim.AdamW"):
+        assert f"class_path: {name}\n" in text
 
 
 def test_changes_of_the_trainer_are_refused_or_named(mine, capsys):
@@ -160,9 +180,9 @@ def test_a_job_that_is_started_again_goes_on(tmp_path, monkeypatch):
     assert make(tmp_path, *SHORT).folder == other.folder
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     again = make(tmp_path, *SHORT[1:], "trainer.max_epochs=2")
-    assert again.folder == first.folder and again.first_step == 1
+    assert again.folder == first.folder and again.start.first_step == 1
     monkeypatch.setenv("SLURM_JOB_ID", "9")  # it was ended before its first checkpoint
-    assert make(tmp_path, *SHORT).ckpt_path is None
+    assert make(tmp_path, *SHORT).start.checkpoint is None
     monkeypatch.delenv("SLURM_JOB_ID")
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")

@@ -81,7 +81,7 @@ def test_a_checkpoint_asked_for_inside_a_rollout_is_made_at_its_end(whole, tmp_p
     (saved,) = tmp_path.rglob("*.ckpt")
     assert torch.load(saved, weights_only=False)["global_step"] == 4
     resumed = fit(make(tmp_path, *words, "ckpt_path=last"))
-    assert resumed.first_step == 4 and resumed.trainer.global_step == 8
+    assert resumed.start.first_step == 4 and resumed.trainer.global_step == 8
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(resumed).items())
     steps = scalars(whole)["policy/loss"]

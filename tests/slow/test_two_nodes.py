@@ -27,7 +27,8 @@ def test_a_run_on_two_nodes_without_a_shared_folder_does_not_start(tmp_path):
             "GROUP_RANK": str(node), "LOCAL_WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x",
         }  # fmt: skip
         words = ["trainer=ddp", "trainer.devices=1", "trainer.num_nodes=2"]
-        words += ["run.logs=logs", "run.name=run"]  # in a folder of each
+        # The same path, which is another folder for each of them.
+        words += ["run.logs=/proc/self/cwd/logs", "run.name=run"]
         (tmp_path / str(node)).mkdir()
         command = [sys.executable, FIT, *WORDS, *words]
         runs.append(

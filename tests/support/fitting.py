@@ -29,7 +29,7 @@ def make(tmp_path: Path, *words: str, task: tuple[str, ...] = FEW_PROBLEMS) -> S
 
 def fit(cli: StapoCLI, *callbacks: L.Callback) -> StapoCLI:
     cli.trainer.callbacks += callbacks
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.ckpt_path)
+    cli.fit()
     return cli
 
 

@@ -8,12 +8,10 @@ from functools import partial
 
 import pytest
 import torch
-from jsonargparse import Namespace
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import expand
-from stapo_pl.cli.planning import plan_run, planned_ranks
 from stapo_pl.core.batches import MicroBatch, Tokens
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.memory.footprint import LiveBytes, measure_passes, measure_step
@@ -26,6 +24,8 @@ from stapo_pl.samplers.base import SamplerShare
 from stapo_pl.samplers.memory import weight_bytes
 from stapo_pl.samplers.vllm.memory import share_of_room
 from stapo_pl.training.callbacks.sampler import SamplerCallback
+from stapo_pl.training.planning import plan_run, planned_ranks
+from stapo_pl.training.wiring import hand_out_memory
 from support.fitting import build
 from support.places import CONFIGS
 
@@ -307,13 +307,18 @@ def test_vllm_takes_what_the_plan_leaves_less_a_margin():
 def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
     cli = build([], tmp_path)
     (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
-    cli.print_plan()
+
+    def plan_on(device: torch.device):
+        parts = cli.model, cli.datamodule, None, cli.trainer.strategy
+        return plan_run(*parts, torch.float32, 4, device, ranks=1, nodes=1)
+
+    hand_out_memory(cli.trainer, cli.model, cli.datamodule)
     assert callback.room == Room()  # on a CPU no plan is made
     cli.trainer.strategy._root_device = GPU
-    cli.print_plan()
-    assert callback.room == plan_run(cli.config, GPU, 1).room
+    hand_out_memory(cli.trainer, cli.model, cli.datamodule)
+    assert callback.room == plan_on(GPU).room
     assert callback.room.others_at_peak > callback.room.others > 0
-    room = plan_run(cli.config, CPU, 1).room
+    room = plan_on(CPU).room
     assert room.device > room.others_at_peak > room.others > 0
 
 
@@ -321,7 +326,7 @@ def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
     "devices, ranks", [(8, 16), ("8", 16), ("0,3", 4), ([1, 2, 3], 6), ("auto", 2), (-1, 2)]
 )
 def test_ranks_of_machines_that_are_not_here(devices, ranks):
-    assert planned_ranks(Namespace(devices=devices, num_nodes=2)) == ranks
+    assert planned_ranks(devices, nodes=2) == ranks
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import distributed
 
-from stapo_pl.cli.trainer_checks import check_trainer
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training import trainer as trainers
@@ -81,7 +80,7 @@ def test_strategies_that_hand_out_shards_are_refused(tmp_path, strategy):
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "stapo_pl.training.strategy.FSDP"])
 def test_strategies_that_are_known_to_work(tmp_path, strategy):
-    check_trainer(build([f"trainer.strategy={strategy}"], tmp_path).config.trainer)
+    build([f"trainer.strategy={strategy}", "trainer.accelerator=cpu"], tmp_path)
 
 
 def waits(cli) -> timedelta:
