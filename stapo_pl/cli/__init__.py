@@ -5,6 +5,5 @@ own: `fit.py`, `evaluate.py`, `export.py` and `compare.py`. A command line consi
 `objective=stapo`. `grammar.py` turns words into flags, `files.py` reads the YAML files that they
 name, and `words.py` checks every value before the parser sees it. `hints.py` suggests what a wrong
 word may have meant, and `screen.py` prints the first screen of help. `naming.py` makes the name of
-a run, `resuming.py` compares a resumed run with the earlier one, and `planning.py` makes the memory
-plan.
+a run, and `resuming.py` compares a resumed run with the earlier one.
 """

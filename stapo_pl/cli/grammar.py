@@ -22,6 +22,7 @@ from stapo_pl.cli.files import (
     read_loggers,
 )
 from stapo_pl.cli.hints import keys_of_files, suggest
+from stapo_pl.cli.units import leaves, place_of
 
 
 @dataclass
@@ -233,10 +234,14 @@ def _outside_in(flags: list[str], grammar: Grammar) -> list[str]:
     """Orders flags so that one that sets a whole comes before those that set a part of it.
 
     Otherwise `objective.selection=S2T` in `objective.tau_p=0.1 objective.selection=S2T` would set
-    tau_p back to its default.
+    tau_p back to its default. A part that the whole sets too is left out, because the last word on
+    a key holds: `model.lora.rank=4 model.lora={rank: 8}` is rank 8.
     """
     ordered: list[str] = []
     for flag in flags:
+        if (value := flag.partition("=")[2]).startswith("{"):
+            set_here = {grammar.in_full(place_of(leaf)) for leaf, _ in leaves(_key(flag), value)}
+            ordered = [o for o in ordered if grammar.in_full(place_of(_key(o))) not in set_here]
         inside = f"{_key(flag)}."
         places = (grammar.in_full(_key(other)) for other in ordered)
         first = next((i for i, place in enumerate(places) if place.startswith(inside)), None)

@@ -3,5 +3,5 @@
 `plan.py` adds up what is held in each phase of a run and makes the table that `--plan` prints. What
 a sampler is offered also comes from it. `footprint.py` measures what the forward and backward
 passes and the optimizer allocate, by running them on tensors without data. Both take plain values;
-`cli/planning.py` reads these from the settings of a run.
+`training/planning.py` reads these from the module and the data module of a run.
 """

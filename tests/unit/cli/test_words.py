@@ -293,6 +293,18 @@ def test_what_is_inside_a_class_may_be_set_before_the_class(parsers):
     assert found["init_args"]["tau_p"] == 0.1
 
 
+def test_the_last_word_on_a_key_holds(parsers):
+    lora = resolved(parsers, "model.lora.rank=4", "model.lora.alpha=3", "model.lora={rank: 8}")
+    assert [lora["model"]["lora"][key] for key in ("rank", "alpha")] == [8, 3.0]
+    selection = "objective.selection={class_path: S2T, init_args: {tau_p: 0.2}}"
+    for words, tau_p in (
+        (("objective.tau_p=0.1", selection), 0.2),
+        ((selection, "objective.tau_p=0.1"), 0.1),
+    ):
+        found = resolved(parsers, "objective=grpo", *words)["model"]["objective"]["init_args"]
+        assert found["selection"]["init_args"]["tau_p"] == tau_p
+
+
 def without_words(parser, name: str, seen: set[type]) -> list[str]:
     """Options of a parser, and of the package's classes that they take, without a description."""
     missing = [f"{name} {a.dest}" for a in parser._actions if not (a.help or "").strip()]
