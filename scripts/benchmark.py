@@ -59,7 +59,7 @@ def trl_worker(steps: int, folder: str) -> None:
     from stapo_pl.tasks import Arithmetic
 
     class Clock(TrainerCallback):
-        def __init__(self):
+        def __init__(self) -> None:
             self.times: list[float] = []
 
         def on_step_end(self, *args, **kwargs):

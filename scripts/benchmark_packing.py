@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from stapo_pl.core.batches import MicroBatch
-from stapo_pl.core.types import Completion, Problem, Prompt, Trajectory
+from stapo_pl.core.types import Completion, Problem, Prompt, Score, Trajectory
 from stapo_pl.policy.model import Policy
 from stapo_pl.rollout.batching import collate_all, deal
 
@@ -47,8 +47,8 @@ def make_responses(count: int, longest: int) -> list[Trajectory]:
         ids = torch.randint(16_384, (PROMPT_TOKENS + length,), generator=generator).tolist()
         completion = Completion(ids[PROMPT_TOKENS:], [0.0] * length, truncated=False)
         prompt = Prompt(ids[:PROMPT_TOKENS], problem, 0)
-        mask, advantages = [True] * length, torch.zeros(length)
-        trajectories.append(Trajectory(prompt, completion, "", 0.0, False, mask, advantages))
+        score, mask = Score(0.0, False, None), [True] * length
+        trajectories.append(Trajectory(prompt, completion, "", 0.0, score, mask))
     return trajectories
 
 
@@ -58,7 +58,9 @@ def passes(policy: Policy, micros: list[MicroBatch]) -> tuple[float, torch.Tenso
     start = time.perf_counter()
     for micro in micros:
         policy(micro).logprobs_T.sum().backward()
-    gradient = torch.cat([p.grad.flatten() for p in policy.parameters()]).cpu()
+    gradient = torch.cat(
+        [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
+    ).cpu()
     return time.perf_counter() - start, gradient
 
 
@@ -85,7 +87,8 @@ def main() -> None:
             micro.tokens.token_ids_T = micro.tokens.token_ids_T.to(device)
         padded_tokens = sum(len(m.lengths) * max(m.lengths) for m in micros)
         padding = 1 - sum(len(m.input_ids_S) for m in micros) / padded_tokens
-        seconds, gradients = {way: [] for way in ways}, {}
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        gradients = {}
         for _ in range(args.turns):
             for way, policy in ways.items():
                 taken, gradients[way] = passes(policy, micros)

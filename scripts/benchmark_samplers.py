@@ -38,7 +38,8 @@ def measure(name: str, policy: Policy, end: int, requests: list[Request], length
     """Prints a row of the table."""
     engines = {"transformers": TransformersSampler(args.sequences), "vllm": VLLMSampler()}
     longest = max(len(request.prompt_ids) for request in requests) + length
-    sync, rates = {}, {engine: [] for engine in engines}
+    sync = {}
+    rates: dict[str, list[float]] = {engine: [] for engine in engines}
     for engine in engines.values():
         engine.build(policy.model.config, [end], args.device, longest, Room.of_idle(args.device))
         engine.load_weights(policy.named_weights())

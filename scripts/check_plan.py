@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
-from stapo_pl.cli.planning import plan_run
 from stapo_pl.policy.model import shipped_policy
+from stapo_pl.training.planning import plan_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # A random model does not end its responses, so they are as long as they may be.
@@ -96,10 +96,15 @@ def main() -> None:
         make_model(f"{folder}/model", args.layers, args.hidden, args.vocabulary)
         own = [f"model.path={folder}/model", f"run.logs={folder}/logs"]
         cli = StapoCLI(expand([*DEFAULTS, *own, *words], CONFIGS), CONFIGS)
-        plan = plan_run(cli.config, cli.trainer.strategy.root_device, cli.trainer.world_size)
+        trainer = cli.trainer
+        plan = plan_run(
+            cli.model, cli.datamodule, cli.config_init.sampler.engine, trainer.strategy,
+            trainer.compute_dtype, trainer.accumulate_grad_batches, trainer.strategy.root_device,
+            trainer.world_size, trainer.num_nodes,
+        )  # fmt: skip
         meter = Meter()
         cli.trainer.callbacks.insert(0, meter)
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+        cli.fit()
     finally:
         shutil.rmtree(folder)
     if cli.trainer.is_global_zero:

@@ -169,7 +169,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     tokenizer = make_tokenizer()
     model = Qwen3ForCausalLM(
-        Qwen3Config(
+        Qwen3Config(  # type: ignore[call-arg]
             vocab_size=len(tokenizer), hidden_size=args.hidden, intermediate_size=3 * args.hidden,
             num_hidden_layers=args.layers, num_attention_heads=4, num_key_value_heads=2,
             head_dim=32, max_position_embeddings=POSITIONS, tie_word_embeddings=True,
