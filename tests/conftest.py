@@ -16,14 +16,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-import torch
 
-from stapo_pl.cli.fit import StapoCLI
-from support import resuming
-from support.endings import make_model
-from support.evaluating import evaluate
-from support.fitting import fit, make
 from support.places import DOCUMENTS
+
+# Fixtures import what they need where they need it: the process that hands tests out to workers
+# reads this file as well, and starts sooner without torch.
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers share a folder of tests; for single files a second one would start too late."""
+    return 0 if all(Path(word.partition("::")[0]).is_file() for word in config.args) else 2
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +36,9 @@ def environment() -> Iterator[None]:
 
 
 @pytest.fixture
-def generator() -> torch.Generator:
+def generator():
+    import torch
+
     return torch.Generator().manual_seed(0)
 
 
@@ -51,12 +55,16 @@ def benchmark_folder() -> Path:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
     """The folder of an evaluation."""
+    from support.evaluating import evaluate
+
     return evaluate(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(scope="session")
 def uninterrupted(tmp_path_factory) -> Path:
     """The folder of a run with which those are compared that were killed."""
+    from support import resuming
+
     folder = tmp_path_factory.mktemp("uninterrupted")
     assert resuming.fit(folder, None).returncode == 0
     recorded = resuming.losses(folder)
@@ -66,14 +74,18 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory) -> StapoCLI:
+def small_run(tmp_path_factory):
     """Two rollouts of the default objective, with nothing special."""
+    from support.fitting import fit, make
+
     return fit(make(tmp_path_factory.mktemp("small_run")))
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     """A model whose turns end in another token than its tokenizer's eos."""
+    from support.endings import make_model
+
     return make_model(tmp_path_factory.mktemp("model"))
 
 

@@ -11,7 +11,7 @@ from stapo_pl.rewards import Math, Response
 from stapo_pl.rewards.grading.grader import Grader, Grading
 from support.hostile import hostile_responses
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 HOSTILE = dict(hostile_responses())
 # What can be told apart from them: an honest answer before and after each.

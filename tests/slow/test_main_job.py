@@ -12,7 +12,7 @@ import pytest
 
 from support.places import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 
 
 def test_the_main_job_learns_in_five_minutes(tmp_path):

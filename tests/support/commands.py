@@ -23,7 +23,8 @@ from torch import multiprocessing
 from support.places import ROOT, TESTS
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["stapo_pl.cli.fit", "stapo_pl.cli.evaluate", "peft"])
+PRELOADED = ["stapo_pl.cli.fit", "stapo_pl.cli.evaluate", "peft"]
+FORKS.set_forkserver_preload(PRELOADED)
 
 
 class Command:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from stapo_pl.core.types import Problem
@@ -31,3 +33,10 @@ def children(pid: int | str = "self") -> set[int]:
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         found |= {int(child) for child in file.read_text().split()}
     return {p for p in found if Path(f"/proc/{p}/stat").read_text().split()[2] != "Z"}
+
+
+def commands() -> Iterator[bytes]:
+    """The command lines of all processes."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            yield file.read_bytes()

@@ -22,12 +22,6 @@ from support.rows import verl_row
 pytestmark = pytest.mark.vllm
 
 
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """What a test leaves there is found by no other."""
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "vllm"))
-
-
 def untied(folder: Path) -> Path:
     """The shipped policy with a head of its own."""
     policy = load_policy(str(shipped_policy()))
@@ -158,15 +152,15 @@ def test_engines_of_one_rank_and_engines_across_ranks_sample_the_same(tmp_path):
                 assert curves[several][name] == expected, (several, name)
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, TrainingError("as the user says")])
-def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder(tmp_path, failure):
+def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder(tmp_path):
     """Freed, so that the same process can have another; what interrupts it is what comes out."""
-    for number in range(2):
+    failures = [KeyboardInterrupt, TrainingError("as the user says"), KeyboardInterrupt]
+    for number, failure in enumerate(failures):
         cli = make(tmp_path, "sampler=vllm", "trainer.max_epochs=1", f"run.name={number}")
         (callback,) = (c for c in cli.trainer.callbacks if hasattr(c, "engine"))
         generate = callback.engine.generate
 
-        def interrupted(requests, decoding, progress, generate=generate):
+        def interrupted(requests, decoding, _, generate=generate, failure=failure):
             def stop(done, total):
                 raise failure
 

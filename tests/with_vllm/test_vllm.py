@@ -26,12 +26,8 @@ pytestmark = pytest.mark.vllm
 CPU = torch.device("cpu")
 # Longer than a block of the KV cache, so that it is shared between requests and over time.
 LONG_PROMPT = [2 + i % 7 for i in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    """What a test leaves there is found by no other."""
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "vllm"))
+# Sleep, too, would clear the cache.
+AWAKE = {"dtype": "float32", "sleep_level": 0, "engine_args": {"block_size": 32}}
 
 
 @torch.no_grad()
@@ -41,40 +37,59 @@ def move(policy: Policy) -> None:
         parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def tied(request) -> bool:
+    """All that is asked of one of them comes before the other."""
+    return request.param
+
+
+class Engines:
+    """Engines with a policy's weights; one whose settings fit is taken, not another one started.
+
+    There is room for one at a time.
+    """
+
+    key = engine = None
+
+    def __call__(self, policy: Policy, **settings) -> VLLMSampler:
+        key = (policy.model.config.to_json_string(), settings)
+        if key == self.key:
+            self.engine.load_weights(policy.named_weights())
+            return self.engine
+        self.end()
+        self.key, self.engine = key, VLLMSampler(**settings)
+        return build(self.engine, policy)
+
+    def end(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+        self.key = self.engine = None
+
+
+@pytest.fixture(scope="module")
 def engines():
-    """Makes engines and ends them: there is room for one at a time."""
-    made = []
-
-    def make_engine(policy: Policy, **settings) -> VLLMSampler:
-        made.append(VLLMSampler(**settings))
-        return build(made[-1], policy)
-
-    yield make_engine
-    for engine in made:
-        engine.close()
+    engines = Engines()
+    yield engines
+    engines.end()
 
 
-@pytest.mark.parametrize("prompt", [[3, 4], LONG_PROMPT], ids=["short", "longer-than-a-block"])
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_new_weights_reach_the_head_and_the_prefix_cache(engines, tied, prompt):
+def test_new_weights_reach_the_head_and_the_prefix_cache(engines, tied):
     policy = small_policy(tied)
-    # Sleep, too, would clear the cache.
-    engine = engines(policy, sleep_level=0, engine_args={"block_size": 32})
-    request = Request(prompt, seed=1)
-    for _ in range(3):
-        for _ in range(2):  # the second one finds the prompt in the cache
-            (completion,) = generate(engine, [request], Decoding(8))
-            assert gap(policy, request, completion) <= 1e-4
-        move(policy)
-        engine.load_weights(policy.named_weights())
+    engine = engines(policy, **AWAKE)
+    for prompt in ([3, 4], LONG_PROMPT):  # the second one is longer than a block
+        request = Request(prompt, seed=1)
+        for _ in range(3):
+            for _ in range(2):  # the second one finds the prompt in the cache
+                (completion,) = generate(engine, [request], Decoding(8))
+                assert gap(policy, request, completion) <= 1e-4
+            move(policy)
+            engine.load_weights(policy.named_weights())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_an_engine_that_holds_other_weights_is_found_out(engines, tied, dtype):
     policy = small_policy(tied)
-    engine = engines(policy, dtype=dtype)
+    engine = engines(policy, **AWAKE | {"dtype": dtype})
     move(policy)
     weights, load = dict(policy.named_weights()), engine.engine.model.load_weights
 
@@ -103,6 +118,20 @@ def test_an_engine_that_holds_other_weights_is_found_out(engines, tied, dtype):
     engine.load_weights(weights.items())
 
 
+def test_building_leaves_random_states_and_threads_alone(engines):
+    def states():
+        numpy = np.random.get_state()[1].tolist()
+        return random.getstate(), numpy, torch.get_rng_state().tolist()
+
+    engines.end()
+    policy, before, threads = small_policy(tied=True), states(), torch.get_num_threads()
+    engines(policy)
+    assert states() == before and torch.get_num_threads() == threads
+    torch.set_num_threads(threads + 1)
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
+
+
 def test_the_engine_samples_again_after_sleep(engines):
     policy = small_policy(tied=True)
     engine = engines(policy)
@@ -118,15 +147,6 @@ def test_the_engine_samples_again_after_sleep(engines):
         assert [c.token_ids for c in before] == [c.token_ids for c in after]
 
 
-def test_prompts_that_do_not_fit_a_step_wait_for_the_next(engines):
-    """Cut in two, they end the CPU's engine, whose random numbers cannot be wound back."""
-    policy = small_policy(tied=True)
-    engine = engines(policy, engine_args={"max_num_batched_tokens": 64})
-    requests = [Request([2 + i, *LONG_PROMPT[1:]], seed=i) for i in range(8)]
-    for request, completion in zip(requests, generate(engine, requests, Decoding(8)), strict=True):
-        assert gap(policy, request, completion) <= 1e-4
-
-
 def test_samples_of_a_prompt_differ_and_equal_seeds_give_equal_samples(engines):
     engine = engines(small_policy(tied=True))
     requests = [Request(LONG_PROMPT, seed_for("rollout", 5, i)) for i in range(64)]
@@ -135,6 +155,23 @@ def test_samples_of_a_prompt_differ_and_equal_seeds_give_equal_samples(engines):
     assert len(set(responses)) > 60
     again = [tuple(c.token_ids) for c in generate(engine, requests, Decoding(24))]
     assert responses == again
+
+
+def test_a_dead_engine_raises_one_clear_error(engines):
+    engine = engines(small_policy(tied=True))
+    engine.engine.llm.llm_engine.engine_core.shutdown()
+    with pytest.raises(TrainingError, match="the vLLM engine died while sampling"):
+        generate(engine, REQUESTS, Decoding(4))
+    engines.end()
+
+
+def test_prompts_that_do_not_fit_a_step_wait_for_the_next(engines):
+    """Cut in two, they end the CPU's engine, whose random numbers cannot be wound back."""
+    policy = small_policy(tied=True)
+    engine = engines(policy, engine_args={"max_num_batched_tokens": 64})
+    requests = [Request([2 + i, *LONG_PROMPT[1:]], seed=i) for i in range(8)]
+    for request, completion in zip(requests, generate(engine, requests, Decoding(8)), strict=True):
+        assert gap(policy, request, completion) <= 1e-4
 
 
 def test_no_other_token_ends_a_response(engines):
@@ -146,19 +183,6 @@ def test_no_other_token_ends_a_response(engines):
         assert len(completion.token_ids) == 12 or not completion.truncated
 
 
-def test_building_leaves_random_states_and_threads_alone(engines):
-    def states():
-        numpy = np.random.get_state()[1].tolist()
-        return random.getstate(), numpy, torch.get_rng_state().tolist()
-
-    policy, before, threads = small_policy(tied=True), states(), torch.get_num_threads()
-    engines(policy)
-    assert states() == before and torch.get_num_threads() == threads
-    torch.set_num_threads(threads + 1)
-    assert torch.get_num_threads() == threads + 1
-    torch.set_num_threads(threads)
-
-
 def start(**settings) -> VLLMSampler:
     path = str(shipped_policy())
     engine = VLLMSampler(**settings)
@@ -166,7 +190,8 @@ def start(**settings) -> VLLMSampler:
     return engine
 
 
-def test_too_little_memory_says_what_to_set(tmp_path):
+def test_too_little_memory_says_what_to_set(engines):
+    engines.end()
     with pytest.raises(ConfigError, match=r"could not start: .* raise sampler.kv_cache_gib") as few:
         start(kv_cache_gib=1e-5)
     advised = float(str(few.value).partition("at least ")[2].split(",")[0])
@@ -191,19 +216,13 @@ def test_settings_that_cannot_work_are_refused(tmp_path, capsys):
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_untested_version_is_named(monkeypatch):
+def test_an_untested_version_is_named(engines, monkeypatch):
     import vllm
 
+    engines.end()
     monkeypatch.setattr(vllm, "__version__", "0.99.0")
     with pytest.warns(UserWarning, match=r"vLLM 0\.99\.0 is installed, tested is 0\.32\.x"):
         start().close()
-
-
-def test_a_dead_engine_raises_one_clear_error(engines):
-    engine = engines(small_policy(tied=True))
-    engine.engine.llm.llm_engine.engine_core.shutdown()
-    with pytest.raises(TrainingError, match="the vLLM engine died while sampling"):
-        generate(engine, REQUESTS, Decoding(4))
 
 
 def test_memory_arithmetic():

@@ -18,7 +18,7 @@ from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.types import Problem
 from stapo_pl.rewards import Math, Response, Term, Weighted
 from stapo_pl.rewards.grading.grader import Grader, Grading, RewardError
-from support.grading import LIMIT, children, grade, graded
+from support.grading import LIMIT, children, commands, grade, graded
 from support.own_rewards import InPlace, Obedient, Unprepared
 from support.places import TESTS
 
@@ -155,10 +155,13 @@ def test_memory_that_is_kept_is_not_charged_to_others(tmp_path):
 
 
 def test_what_a_reward_starts_is_killed_with_it(tmp_path):
-    (score,) = graded(["start 77.123"], tmp_path)
+    seconds = f"77.{os.getpid()}"  # no other process says that
+    (score,) = graded([f"start {seconds}"], tmp_path)
     assert score.outcome == "timeout"
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    assert not any(b"77.123" in command for command in commands)
+    deadline = time.monotonic() + 10
+    while any(seconds.encode() in command for command in commands()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_workers_that_die_idle_are_replaced(tmp_path):
