@@ -13,7 +13,12 @@ def imported() -> None:
     FORKS.set_forkserver_preload([*PRELOADED, "support.import_vllm"])
 
 
+@pytest.fixture(scope="session")
+def vllm_cache(tmp_path_factory) -> str:
+    """What a process learns of a model in seconds, those after it find here."""
+    return str(tmp_path_factory.mktemp("vllm"))
+
+
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path) -> None:
-    """What a test leaves there is found by no other."""
-    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "vllm"))
+def cache(monkeypatch, vllm_cache) -> None:
+    monkeypatch.setenv("VLLM_CACHE_ROOT", vllm_cache)

@@ -1,11 +1,9 @@
-"""Runs that sample with real vLLM: in step with the policy, killed and resumed."""
+"""Runs that sample with real vLLM, in step with the policy."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from datasets import Dataset
 from stapo_pl.core.errors import TrainingError
 from stapo_pl.policy.loading import load_policy
 from stapo_pl.policy.model import shipped_policy
-from support import resuming
 from support.commands import run_ranks
 from support.fitting import FEW_PROBLEMS, SMALL, VALIDATED, fit, make, read_scalars, scalars
 from support.rows import verl_row
@@ -99,35 +96,6 @@ def test_old_logprobs_of_the_sampler(tmp_path, objective):
     assert first != 1 and first == pytest.approx(1, abs=1e-3)
 
 
-@pytest.fixture(scope="module")
-def run_with_vllm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run_with_vllm")
-    assert resuming.fit(folder, None, "sampler=vllm").returncode == 0
-    return resuming.losses(folder)
-
-
-@pytest.mark.parametrize("moment", ["during a rollout", "between micro-batches", "the engine dies"])
-def test_a_run_with_vllm_resumes_to_the_last_bit(run_with_vllm, tmp_path, moment):
-    ended = resuming.fit(tmp_path, moment, "sampler=vllm")
-    if moment == "the engine dies":
-        assert ended.returncode == 1
-        last = ended.stderr.strip().splitlines()[-1]
-        assert last.startswith("error: the vLLM engine died while taking over weights: ")
-        assert "ckpt_path=last goes on from the last checkpoint in" in ended.stdout
-        assert "Traceback" not in ended.stderr
-    else:
-        assert ended.returncode == -signal.SIGKILL
-    before = resuming.losses(tmp_path)
-    (tmp_path / "losses").unlink()
-    assert resuming.fit(tmp_path, None, "sampler=vllm", "ckpt_path=last").returncode == 0
-    after = resuming.losses(tmp_path)
-    assert min(key[0] for key in after if key[0] != "validation") == "2"
-    assert before | after == run_with_vllm
-    assert {key: after[key] for key in after if key in before} == {
-        key: before[key] for key in after if key in before
-    }
-
-
 def test_engines_of_one_rank_and_engines_across_ranks_sample_the_same(tmp_path):
     for left in Path("/dev/shm").glob("*cpushm*"):  # by a test that was killed
         left.unlink()
@@ -152,8 +120,11 @@ def test_engines_of_one_rank_and_engines_across_ranks_sample_the_same(tmp_path):
                 assert curves[several][name] == expected, (several, name)
 
 
-def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder(tmp_path):
+def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder(
+    tmp_path, monkeypatch
+):
     """Freed, so that the same process can have another; what interrupts it is what comes out."""
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "vllm"))
     failures = [KeyboardInterrupt, TrainingError("as the user says"), KeyboardInterrupt]
     for number, failure in enumerate(failures):
         cli = make(tmp_path, "sampler=vllm", "trainer.max_epochs=1", f"run.name={number}")
@@ -171,5 +142,5 @@ def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder
             fit(cli)
         assert callback.engine._engine is None
         assert raised.type is (TrainingError if isinstance(failure, Exception) else SystemExit)
-    folders = Path(os.environ["VLLM_CACHE_ROOT"], "stapo_pl")
+    folders = tmp_path / "vllm" / "stapo_pl"
     assert len([*folders.glob("*/config.json")]) == len([*folders.iterdir()]) == 1
