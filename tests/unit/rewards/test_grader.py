@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -20,7 +18,6 @@ from stapo_pl.rewards import Math, Response, Term, Weighted
 from stapo_pl.rewards.grading.grader import Grader, Grading, RewardError
 from support.grading import LIMIT, children, commands, grade, graded
 from support.own_rewards import InPlace, Obedient, Unprepared
-from support.places import TESTS
 
 
 def test_scores_are_in_order_and_progress_is_told(tmp_path):
@@ -231,18 +228,18 @@ def test_works_in_any_thread(tmp_path):
     assert [score.outcome for score in found[0]] == ["judged", "timeout"]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*")
 def test_no_worker_outlives_a_killed_run(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from support.grading import graded; "
-        "graded(['spin', 'sleep 100'], Path(sys.argv[1]), time_limit=3)"
+    arguments = (["spin", "sleep 100"], tmp_path)
+    run = multiprocessing.get_context("fork").Process(
+        target=graded, args=arguments, kwargs={"time_limit": 3}
     )
-    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)],
-                           cwd=TESTS)  # fmt: skip
+    run.start()
     while len(workers := children(run.pid)) < 3:
         time.sleep(0.1)
     time.sleep(2)
     run.kill()
-    run.wait()
+    run.join()
     deadline = time.monotonic() + 10
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline
