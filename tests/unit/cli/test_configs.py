@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import groupby, zip_longest
 
 import pytest
 import yaml
@@ -22,43 +23,49 @@ TASK_FILES = [path for path in GROUP_FILES if path.parent.name == "task"]
 # Those of models name weights that are not here; tests/test_plan.py makes their plans.
 BUILT_FILES = [p for p in GROUP_FILES if p.parent.name not in ("model", "experiment")]
 BUILT_FILES.remove(CONFIGS / "logger" / "wandb.yaml")  # tests of loggers build it
+# One of each group at a time.
+BUILT_TOGETHER = [
+    [path for path in paths if path]
+    for paths in zip_longest(*(list(g) for _, g in groupby(BUILT_FILES, lambda p: p.parent)))
+]
 
 
 @pytest.mark.parametrize(
-    "path",
+    "paths",
     [
         pytest.param(
-            path,
-            id=f"{path.parent.name}-{path.stem}",
-            marks=[pytest.mark.gym] * (str(path).endswith("task/reasoning_gym.yaml")),
+            paths,
+            id="-".join(path.stem for path in paths),
+            marks=[pytest.mark.gym] * any(path.stem == "reasoning_gym" for path in paths),
         )
-        for path in BUILT_FILES
+        for paths in BUILT_TOGETHER
     ],
 )
-def test_every_yaml_builds(path, tmp_path, monkeypatch):
+def test_every_yaml_builds(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(vllm, "is_installed", lambda: True)  # it is imported later, to build
-    words = [f"{path.parent.name}={path.stem}"]
-    if path.stem == "file":
+    words = [f"{path.parent.name}={path.stem}" for path in paths]
+    if "task=file" in words:
         file = tmp_path / "rows.parquet"
         Dataset.from_list([verl_row("1+1?", "2")]).to_parquet(file)
         words.append(f"task.path={file}")
-    if path.stem == "function":
+    if "reward=function" in words:
         words.append("reward.path=support.rows.verl_row")
     cli = build(words, tmp_path)
-    config = yaml.safe_load(path.read_text())
-    built = {
-        "objective": lambda: cli.model.objective,
-        "sampler": lambda: cli.config_init.sampler.engine,
-        "task": lambda: cli.datamodule.task,
-        "reward": lambda: cli.datamodule.task.reward,
-        "trainer": lambda: cli.trainer.strategy,
-        "logger": lambda: cli.trainer.logger,
-    }[path.parent.name]()
-    if config is None:
-        assert path.stem == "auto" and built is None
-        return
-    spec = config.get("task", config.get("strategy", config))
-    assert type(built).__name__ == spec["class_path"].rpartition(".")[2]
+    for path in paths:
+        config = yaml.safe_load(path.read_text())
+        built = {
+            "objective": lambda: cli.model.objective,
+            "sampler": lambda: cli.config_init.sampler.engine,
+            "task": lambda: cli.datamodule.task,
+            "reward": lambda: cli.datamodule.task.reward,
+            "trainer": lambda: cli.trainer.strategy,
+            "logger": lambda: cli.trainer.logger,
+        }[path.parent.name]()
+        if config is None:
+            assert path.stem == "auto" and built is None
+        else:
+            spec = config.get("task", config.get("strategy", config))
+            assert type(built).__name__ == spec["class_path"].rpartition(".")[2], path
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -86,6 +86,9 @@ UNKNOWN = {
     "gradient_clip_val=1": "trainer.gradient_clip_val",
     "max_time=00:01:00:00": "trainer.max_time",
     "grup_size=4": "data.group_size",
+    "data.group_sise=4": "data.group_size",
+    "--data.group_sise 4": "data.group_size",
+    "model.optimizer.lrr=1": "model.optimizer.lr",
     "model.lr=1": "model.optimizer.lr",
     "trainer.seed=1": "seed_everything",
     "data.max_tokens=1": "data.max_new_tokens",
@@ -118,7 +121,10 @@ WRONG = {
     "seed_everything=x": "seed_everything=x: expected a whole number",
     "seed_everything=true": "seed_everything=true: expected a whole number",
     "model.packing=maybe": "model.packing=maybe: expected true or false",
-    "model.lr_schedule=cosin": "expected one of constant, cosine, linear; did you mean cosine?",
+    "model.lr_schedule=cosin": "model.lr_schedule=cosin: expected one of constant, cosine, linear; "
+    "did you mean cosine?",
+    "objective.scope=al": "objective.scope=al: expected one of rare, all; did you mean all?",
+    "objective.tau_p=high": "objective.tau_p=high: expected a number",
     "sampler=vllm sampler.sleep_level=5": "sampler.sleep_level=5: expected one of 0, 1, 2",
     "trainer.limit_val_batches=x": "trainer.limit_val_batches=x: expected a number or null",
     "trainer.deterministic=x": "expected one of warn, true or false or null",
@@ -135,10 +141,13 @@ WRONG = {
     "benchmark=aime24 benchmark.samples=x": "aime24.samples=x: expected a whole number",
     "run=x": "run=x: run is a group of settings, such as run.name, run.objective",
     # classes
-    "model.optimizer=AdamWW": "no such class; did you mean AdamW?",
+    "model.optimizer=AdamWW": "model.optimizer=AdamWW: no such class; did you mean AdamW?",
+    "objective.correction=TokenTSI": "no such class; did you mean TokenTIS?",
     "model.optimizer.momentum=1": "model.optimizer.momentum: no such key",
-    "objective=grpo objective.selection=S2TT": "did you mean S2T?; there are S2T, TopEntropy",
-    "objective=grpo objective.selection.tau_p=1": "choose what has it first, as in objective.sel",
+    "objective=grpo objective.selection=S2TT": "objective.selection=S2TT: no such class; "
+    "did you mean S2T?; there are S2T, TopEntropy",
+    "objective=grpo objective.selection.tau_p=1": "choose what has it first, "
+    "as in objective.selection=S2T objective",
     "objective=grpo objective.tau_p=0.1": "objective.selection is null, choose what has it first, "
     "as in objective.selection=S2T objective.tau_p=...",
     "objective=entropy20 objective.tau_p=0.1": "objective.tau_p: TopEntropy has no such key; S2T",
@@ -147,7 +156,9 @@ WRONG = {
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
     "objective=my_module.CISPO": "cannot be imported: ModuleNotFoundError: No module named",
     "objective=torch.nn.Linear": "objective=torch.nn.Linear: is no Objective",
-    "sampler.batch_size=8": "choose what has it first, as in sampler=NAME sampler.batch_size=...",
+    "sampler.batch_size=8": "sampler is null, choose what has it first, "
+    "as in sampler=NAME sampler.batch_size=...",
+    "trainer=fsdp trainer.strategy.compute_dtype=bfloat16": "did you mean trainer.precision?",
     "trainer=fsdp trainer.strategy.cpu_offload=x": "cpu_offload=x: expected true or false",
     "trainer.strategy.cpu_offload=true": "trainer.strategy.cpu_offload: choose what has it first",
     "trainer.strategy=null": "trainer.strategy=null: expected",
