@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
 from stapo_pl.policy.model import shipped_policy
-from stapo_pl.training.planning import plan_run
+from stapo_pl.training.planning import plan_run, sequences
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # A random model does not end its responses, so they are as long as they may be.
@@ -98,9 +98,10 @@ def main() -> None:
         cli = StapoCLI(expand([*DEFAULTS, *own, *words], CONFIGS), CONFIGS)
         trainer = cli.trainer
         plan = plan_run(
-            cli.model, cli.datamodule, cli.config_init.sampler.engine, trainer.strategy,
-            trainer.compute_dtype, trainer.accumulate_grad_batches, trainer.strategy.root_device,
-            trainer.world_size, trainer.num_nodes,
+            cli.model, cli.config_init.sampler.engine, trainer.strategy, trainer.compute_dtype,
+            sequences(cli.datamodule.sizes, trainer.world_size, trainer.accumulate_grad_batches),
+            cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens,
+            trainer.strategy.root_device, trainer.world_size, trainer.num_nodes,
         )  # fmt: skip
         meter = Meter()
         cli.trainer.callbacks.insert(0, meter)

@@ -11,7 +11,6 @@ from pkgutil import resolve_name
 from typing import Any
 
 import lightning as L
-import torch
 import transformers
 import yaml
 from jsonargparse import ActionConfigFile
@@ -22,22 +21,22 @@ from omegaconf.errors import OmegaConfBaseException
 from stapo_pl.cli.grammar import FIT
 from stapo_pl.cli.naming import run_name, usual
 from stapo_pl.cli.parser import HelpfulParser, refusal
+from stapo_pl.cli.plan import print_plan
 from stapo_pl.cli.resuming import changes_since, check_same_run, describe_changes
 from stapo_pl.cli.save_config import CONFIG_CALLBACK
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
-from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
-from stapo_pl.training.planning import plan_run, planned_ranks
 from stapo_pl.training.private import is_first_process
 from stapo_pl.training.runs import Run, why_not_written
 from stapo_pl.training.signals import end_on_sigterm
 from stapo_pl.training.start import Start
+from stapo_pl.training.strategy import FSDP
 from stapo_pl.training.trainer import RolloutTrainer
-from stapo_pl.training.trainer_checks import check_strategy, check_trainer
+from stapo_pl.training.trainer_checks import check_strategy
 
 # The help of flags for which Lightning has none.
 _WORDS = {
@@ -116,11 +115,13 @@ class StapoCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Checks settings that would fail late, and finds the run folder and the checkpoint."""
         strategy = self.config.trainer.strategy
-        path = getattr(strategy, "class_path", "")
+        if path := getattr(strategy, "class_path", None):
+            strategy = resolve_name(path)
         # Some strategies cannot be made here, and would say something else.
-        check_strategy(resolve_name(path) if path else strategy)
+        check_strategy(strategy)
         if self.config.plan:
-            return
+            print_plan(self.config)
+            sys.exit(0)
         run, data = self.config.run, self.config.data
         objective = run.objective or self.config.model.objective.class_path.rpartition(".")[2]
         task = run.task or data.task.class_path.rpartition(".")[2]
@@ -128,7 +129,7 @@ class StapoCLI(LightningCLI):
         name = run.name or run_name(
             parts, data.seed, self.given, self.config.as_dict(), self.usual.as_dict()
         )
-        is_sharded = path.endswith(".FSDP")
+        is_sharded = isinstance(strategy, type) and issubclass(strategy, FSDP)
         start = Start.find(Path(run.logs) / name, self.config.ckpt_path, is_sharded)
         if start.checkpoint is not None:
             self._check_changes(start.checkpoint, start.first_step)
@@ -137,7 +138,7 @@ class StapoCLI(LightningCLI):
 
     def _check_changes(self, checkpoint: Path, step: int | None) -> None:
         """Checks that a run may resume with these settings, and prints what has changed."""
-        run = checkpoint.parents[1]
+        run = checkpoint.parent.parent
         if not (run / "config.yaml").is_file():
             changed = "there is no config.yaml beside it, so it is not known what changed since"
         else:
@@ -162,35 +163,12 @@ class StapoCLI(LightningCLI):
             raise
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        if self.config.plan:
-            self._print_plan()
-            sys.exit(0)
         try:
             return super().instantiate_trainer(run=self.config_init.run, **kwargs)
         except ConfigError:
             raise
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
-
-    def _print_plan(self) -> None:
-        """Prints the memory plan. The GPUs of the run need not be on this machine."""
-        trainer = self.config_init.trainer
-        check_trainer(vars(trainer))
-        # The plan is for GPUs by default, because people make it before they have one.
-        device = torch.device("cpu" if trainer.accelerator == "cpu" else "cuda")
-        nodes = trainer.num_nodes or 1
-        plan = plan_run(
-            self.model,
-            self.datamodule,
-            self.config_init.sampler.engine,
-            trainer.strategy,
-            compute_dtype(trainer.precision, device.type == "cuda"),
-            trainer.accumulate_grad_batches,
-            device,
-            planned_ranks(trainer.devices, nodes),
-            nodes,
-        )
-        print(plan.describe())
 
 
 def _quiet() -> None:
@@ -214,6 +192,7 @@ def main(args: list[str], config_dir: Path) -> None:
     """Runs `stapo fit`. All settings are in configs/fit.yaml."""
     _quiet()
     end_on_sigterm()
+    cli: StapoCLI | None = None
     try:
         cli = StapoCLI(args, config_dir)
         cli.fit()
@@ -226,7 +205,7 @@ def main(args: list[str], config_dir: Path) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if (reason := why_not_written(error, cli.folder)) is None:
+        if (reason := why_not_written(error, None if cli is None else cli.folder)) is None:
             raise
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)

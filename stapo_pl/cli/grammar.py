@@ -22,7 +22,7 @@ from stapo_pl.cli.files import (
     read_loggers,
 )
 from stapo_pl.cli.hints import keys_of_files, suggest
-from stapo_pl.cli.units import leaves, place_of
+from stapo_pl.cli.units import Unit, leaves, place_of, units
 
 
 @dataclass
@@ -230,24 +230,28 @@ def _with_experiment(words: list[str], config_dir: Path, grammar: Grammar) -> li
     return [*read_experiment(path, left_out), f"run.experiment={name}", *others]
 
 
-def _outside_in(flags: list[str], grammar: Grammar) -> list[str]:
+def _outside_in(words: list[str], grammar: Grammar) -> list[str]:
     """Orders flags so that one that sets a whole comes before those that set a part of it.
 
     Otherwise `objective.selection=S2T` in `objective.tau_p=0.1 objective.selection=S2T` would set
-    tau_p back to its default. A part that the whole sets too is left out, because the last word on
-    a key holds: `model.lora.rank=4 model.lora={rank: 8}` is rank 8.
+    tau_p back to its default. If a whole sets the same key as an earlier flag, the earlier flag is
+    left out, because the last word on a key holds: `model.lora.rank=4 model.lora={rank: 8}` is rank
+    8, and `model.lora.rank=4 model.lora=null` has no adapters.
     """
-    ordered: list[str] = []
-    for flag in flags:
-        if (value := flag.partition("=")[2]).startswith("{"):
-            set_here = {grammar.in_full(place_of(leaf)) for leaf, _ in leaves(_key(flag), value)}
-            ordered = [o for o in ordered if grammar.in_full(place_of(_key(o))) not in set_here]
-        inside = f"{_key(flag)}."
-        places = (grammar.in_full(_key(other)) for other in ordered)
+    ordered: list[Unit] = []
+    for unit in units(words):
+        inside = f"{unit.key}."
+        set_here: set[str] = set()
+        if (unit.value or "").startswith("{") and not unit.key.endswith("+"):
+            set_here = {grammar.in_full(place_of(leaf)) for leaf, _ in leaves(unit.key, unit.value)}
+        places = [grammar.in_full(place_of(other.key)) for other in ordered]
+        ordered = [
+            other
+            for other, place in zip(ordered, places, strict=True)
+            if place not in set_here
+            and not (unit.value == "null" and f"{place}.".startswith(inside) and place != unit.key)
+        ]
+        places = [grammar.in_full(other.key) for other in ordered]
         first = next((i for i, place in enumerate(places) if place.startswith(inside)), None)
-        ordered.insert(len(ordered) if first is None else first, flag)
-    return ordered
-
-
-def _key(flag: str) -> str:
-    return flag.lstrip("-").partition("=")[0]
+        ordered.insert(len(ordered) if first is None else first, unit)
+    return [word for unit in ordered for word in unit.words]

@@ -43,10 +43,10 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     path, lora = saved["policy"]["path"] or str(shipped_policy()), saved["policy"]["lora"]
     policy = load_policy(path)
     if lora is None:
-        _load_weights(policy, saved, checkpoint)
+        _load_weights(policy, saved, checkpoint, path)
     else:
         adapted = load_policy(path, prepare=LoRA(**lora).add_to)
-        _load_weights(adapted, saved, checkpoint)
+        _load_weights(adapted, saved, checkpoint, path)
         for (name, merged), (own, parameter) in zip(
             adapted.named_weights(), policy.model.named_parameters(), strict=True
         ):
@@ -57,11 +57,11 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     policy.model.save_pretrained(unfinished)
     tokenizer, generation = load_tokenizer(path), _generation_config(path, policy)
     tokenizer.save_pretrained(unfinished)
-    stop_token_ids = saved["RolloutDataModule"]["stop_token_ids"]
+    stop_token_ids = saved["policy"]["stop_token_ids"]
     ids = end_tokens(path, tokenizer, policy.model.config, stop_token_ids).ids
     generation.eos_token_id = ids[0] if len(ids) == 1 else list(ids)
     generation.save_pretrained(unfinished)
-    card = model_card(path, checkpoint.absolute().parents[1], saved["global_step"])
+    card = model_card(path, checkpoint, saved["global_step"])
     (unfinished / "README.md").write_text(card)
     if out.exists():
         shutil.rmtree(out)
@@ -82,7 +82,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     return saved
 
 
-def _load_weights(policy: Policy, saved: dict[str, Any], checkpoint: Path) -> None:
+def _load_weights(policy: Policy, saved: dict[str, Any], checkpoint: Path, path: str) -> None:
     """Loads a checkpoint's weights into a policy, in one process.
 
     Raises:
@@ -97,23 +97,24 @@ def _load_weights(policy: Policy, saved: dict[str, Any], checkpoint: Path) -> No
         for name, tensor in saved["state_dict"].items()
         if name.startswith(PREFIX)
     }
-    if state.keys() != policy.state_dict().keys():
-        raise ConfigError(
-            f"{checkpoint}: not of the model that is now in {saved['policy']['path']}"
-        )
+    own = {name: tensor.shape for name, tensor in policy.state_dict().items()}
+    if {name: tensor.shape for name, tensor in state.items()} != own:
+        raise ConfigError(f"{checkpoint}: not a checkpoint of the model in {path}")
     policy.load_state_dict(state, strict=False)  # with adapters, a checkpoint holds them alone
 
 
-def model_card(path: str, run: Path, step: int) -> str:
+def model_card(path: str, checkpoint: Path, step: int) -> str:
     """Returns the text of the model folder's README.md.
 
     Args:
         path: the model folder or hub name that the run started from.
-        run: the run folder. Its config.yaml says what the policy was trained with. A run from
-            Python has none.
+        checkpoint: the checkpoint. If there is a config.yaml in its run folder, it says what the
+            policy was trained with.
         step: the number of optimizer steps that the policy has had.
     """
     name = "The policy that comes with stapo_pl" if path == str(shipped_policy()) else f"`{path}`"
+    folder = checkpoint.absolute().parent
+    run = folder.parent if folder.name == "checkpoints" else folder
     tags, what, seed, settings = ["reinforcement-learning"], "", "", ""
     if (file := run / "config.yaml").is_file():
         config = yaml.safe_load(file.read_text())

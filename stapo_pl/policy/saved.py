@@ -1,4 +1,4 @@
-"""What a checkpoint says of the policy in it, and whether this policy is the same one."""
+"""What a checkpoint says of its policy, and checks that a run resumes with the same policy."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy, shipped_policy
 
 FORMAT = 2
-"""The number of the present form of checkpoints. It changes when old ones cannot be resumed."""
+"""The number of the format of checkpoints. It changes when old ones cannot be resumed any more."""
 PREFIX = "policy."
-"""Names of the policy's parameters in a checkpoint begin with the attribute of the module."""
+"""The names of the policy's parameters in a checkpoint begin with this."""
 
 
-def description(path: str, lora: LoRA | None) -> dict[str, Any]:
-    """Returns what a checkpoint says of its policy. A checkpoint is exported by this.
+def description(path: str, lora: LoRA | None, stop_token_ids: list[int]) -> dict[str, Any]:
+    """Returns what a checkpoint says of its policy, so that it can be exported by itself.
 
     Args:
         path: the model folder or hub name that the run started from.
         lora: the adapters of the run.
+        stop_token_ids: the tokens that ended responses besides those that the model names.
     """
     # The policy of the package may lie in another folder where the checkpoint is exported.
     is_shipped = path == str(shipped_policy())
-    return {"format": FORMAT, "path": None if is_shipped else path, "lora": lora and asdict(lora)}
+    return {
+        "format": FORMAT,
+        "path": None if is_shipped else path,
+        "lora": lora and asdict(lora),
+        "stop_token_ids": stop_token_ids,
+    }
 
 
-def read_description(checkpoint: Mapping[str, Any], name: object) -> dict[str, Any]:
+def read_description(checkpoint: Any, name: object) -> dict[str, Any]:
     """Returns the description in a checkpoint.
 
     Args:
@@ -38,8 +44,11 @@ def read_description(checkpoint: Mapping[str, Any], name: object) -> dict[str, A
         name: the name of the checkpoint, for errors.
 
     Raises:
-        ConfigError: another version of this package wrote the checkpoint in another form.
+        ConfigError: it is not a checkpoint of Lightning, or another version of this package wrote
+            it in another format.
     """
+    if not (isinstance(checkpoint, dict) and "global_step" in checkpoint):
+        raise ConfigError(f"{name}: not a checkpoint")
     found = checkpoint.get("policy", {})
     if (number := found.get("format", 1)) != FORMAT:
         raise ConfigError(
@@ -90,5 +99,5 @@ def check_shapes(shapes: Mapping[str, torch.Size], policy: Policy) -> None:
     if saved != own:
         raise ConfigError(
             "ckpt_path: the checkpoint is of another policy, or of other adapters, than "
-            "model.path and model.lora say; what it is of is in the config.yaml of its run"
+            "model.path and model.lora say"
         )

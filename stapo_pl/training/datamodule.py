@@ -121,7 +121,6 @@ class RolloutDataModule(L.LightningDataModule):
         self.validation, self.grading = validation, grading
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
-        self.cursor = 0
         # True if the user named the checkpoint: it may be meant to go on with other data.
         self.takes_other_data = False
         check_limits(max_prompt_tokens, self.decoding)
@@ -135,7 +134,7 @@ class RolloutDataModule(L.LightningDataModule):
         rules: RolloutRules,
         events: Events,
     ) -> None:
-        """Hands over what the data needs to know of the policy. This is called before `setup`.
+        """Hands over what the data needs to know of the policy. Each run begins with this.
 
         Args:
             sampler: the object that samples completions.
@@ -146,6 +145,7 @@ class RolloutDataModule(L.LightningDataModule):
             events: the object that passes events to callbacks.
         """
         self.sampler, self.rules, self.events = sampler, rules, events
+        self.cursor = 0
         self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
     @property
@@ -223,11 +223,7 @@ class RolloutDataModule(L.LightningDataModule):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "cursor": self.cursor,
-            "fingerprint": self.fingerprint,
-            "stop_token_ids": self.stop_token_ids,  # a checkpoint is exported with these
-        }
+        return {"cursor": self.cursor, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning calls this after `setup`, which has read the data.

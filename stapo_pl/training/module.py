@@ -104,7 +104,6 @@ class PolicyModule(L.LightningModule):
         # A list hides it from Lightning, so that it is no submodule and is in no checkpoint.
         self._reference: list[Policy] = []
         self.validation_metrics = Means()
-        self.skipped_steps = 0
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -122,19 +121,22 @@ class PolicyModule(L.LightningModule):
         rollouts: int,
         decoding: Decoding,
         old_logprobs: OldLogprobs,
+        stop_token_ids: list[int],
         events: Events,
     ) -> None:
-        """Hands over what learning needs to know of the data. This is called before the fit.
+        """Hands over what learning needs to know of the data. Each run begins with this.
 
         Args:
             sizes: the sizes of rollouts and mini-batches.
             rollouts: the number of rollouts of the run.
             decoding: the distribution that completions are drawn from.
             old_logprobs: where old log-probabilities come from: `recompute` or `sampler`.
+            stop_token_ids: the tokens that end responses besides those that the model names.
             events: the object that passes events to callbacks.
         """
         self.steps = rollouts * sizes.steps_per_rollout
-        self.decoding, self.events = decoding, events
+        self.decoding, self.events, self.stop_token_ids = decoding, events, stop_token_ids
+        self.skipped_steps = 0
         scorer = Scorer(self.objective, self, old_logprobs, sizes.epochs_per_rollout)
         self.learner = Learner(self.objective, scorer, self.gap, events, decoding.max_new_tokens)
         self.curves = RolloutCurves(events)
@@ -276,7 +278,7 @@ class PolicyModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["skipped_steps"] = self.skipped_steps
-        checkpoint["policy"] = description(self.path, self.lora)
+        checkpoint["policy"] = description(self.path, self.lora, self.stop_token_ids)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "state_dict" in checkpoint:  # else the strategy has loaded it, and checked

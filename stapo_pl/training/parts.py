@@ -29,5 +29,5 @@ class RunCallback(L.Callback):
     def connect(self, parts: Parts) -> None:
         """Keeps the parts that it needs, and starts to listen for events.
 
-        The trainer calls this before each fit, and before `setup`.
+        The trainer calls this before each fit or validation, and before `setup`.
         """

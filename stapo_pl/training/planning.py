@@ -1,4 +1,4 @@
-"""Makes the memory plan of a run from its module and its data module."""
+"""Makes the memory plan of a run from its module and its sizes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.memory.plan import MemoryPlan, architecture, device_memory, plan_memory
 from stapo_pl.policy.model import Policy
+from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
-from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.strategy import FSDP
 
 
 def plan_run(
     module: PolicyModule,
-    data: RolloutDataModule,
     engine: Sampler | None,
     strategy: Any,
     compute_dtype: torch.dtype,
-    micro_batches: int,
+    sequences: int,
+    prompt_tokens: int,
+    response_tokens: int,
     device: torch.device,
     ranks: int,
     nodes: int,
@@ -32,22 +33,21 @@ def plan_run(
 
     Args:
         module: the module of the run.
-        data: the data module of the run.
-        engine: the sampler. None is the one that such a device has by default.
+        engine: the sampler. None means the default sampler of the device.
         strategy: the strategy of the run.
         compute_dtype: the type that passes compute in.
-        micro_batches: the number of micro-batches that a mini-batch is cut into on each rank.
+        sequences: the number of sequences in the largest micro-batch.
+        prompt_tokens: the number of tokens of the longest prompt.
+        response_tokens: the number of tokens of the longest response.
         device: the device of a rank. It need not be on this machine.
         ranks: the number of ranks of the run.
         nodes: the number of machines of the run.
 
     Raises:
-        ConfigError: there is no such model, or it cannot be run without its weights.
+        ConfigError: there is no such model, or no plan could be made for it.
     """
     engine = engine or planned_sampler(device)
     config = architecture(module.path)
-    samples = data.sizes.prompts_per_mini_batch * data.sizes.group_size
-    response_tokens = data.decoding.max_new_tokens
     sharded = isinstance(strategy, FSDP)
 
     def prepare(policy: Policy) -> None:
@@ -58,12 +58,12 @@ def plan_run(
         return plan_memory(
             config,
             module.optimizer,
-            partial(engine.share, config, device, data.max_prompt_tokens + response_tokens),
+            partial(engine.share, config, device, prompt_tokens + response_tokens),
             ranks=ranks,
             sharded=sharded,
             on_gpu=device.type == "cuda",
-            sequences=max(1, -(-samples // (ranks * micro_batches))),
-            prompt_tokens=data.max_prompt_tokens,
+            sequences=sequences,
+            prompt_tokens=prompt_tokens,
             response_tokens=response_tokens,
             dtype=torch.promote_types(compute_dtype, torch.float32),
             compute_dtype=compute_dtype,
@@ -76,6 +76,18 @@ def plan_run(
     except Exception as error:  # models and optimizers of others may read the data of tensors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"no memory plan could be made: {reason}") from error
+
+
+def sequences(sizes: BatchSizes, ranks: int, micro_batches: int) -> int:
+    """Returns the number of sequences in the largest micro-batch.
+
+    Args:
+        sizes: the sizes of the run.
+        ranks: the number of ranks of the run.
+        micro_batches: the number of micro-batches that a mini-batch is cut into on each rank.
+    """
+    samples = sizes.prompts_per_mini_batch * sizes.group_size
+    return max(1, -(-samples // (ranks * micro_batches)))
 
 
 def planned_ranks(devices: Any, nodes: int) -> int:

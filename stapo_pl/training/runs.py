@@ -28,9 +28,9 @@ class Run:
 
     Args:
         name: the name of the run, which is a folder in `logs`. None makes a name from the
-            objective, the task, the settings that differ from the defaults, and the seed. Each
-            start makes a folder version_0, version_1, ... in it. ckpt_path=last continues the
-            newest.
+            objective, the task and the seed. The command adds the settings that differ from the
+            defaults. Each start makes a folder version_0, version_1, ... in it. ckpt_path=last
+            continues the newest.
         objective: the objective's part of that name. None takes the class, and `objective=FILE` on
             the command line takes the name of the file.
         task: the task's part of that name. None takes the class, and `task=FILE` on the command
@@ -139,8 +139,21 @@ def find_start(root: Path, given: str | Path | None) -> Path | None:
     Raises:
         ConfigError: there is no such checkpoint.
     """
-    if restarted := checkpoint_of_restarted_job(root.parent):
+    if restarted := checkpoint_of_restarted_job(root):
         return restarted.absolute()
+    return named_checkpoint(root, given)
+
+
+def named_checkpoint(root: Path, given: str | Path | None) -> Path | None:
+    """Returns the checkpoint that `ckpt_path` names. None if it is None.
+
+    Args:
+        root: the folder of the run's name.
+        given: a checkpoint, or `last` for the newest one of this name.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
     if given == "last":
         return last_checkpoint(root).absolute()
     if given is not None and not Path(given).exists():
@@ -182,8 +195,8 @@ def last_checkpoint(root: Path) -> Path:
     )
 
 
-def checkpoint_of_restarted_job(logs: Path) -> Path | None:
-    """Returns the checkpoint of a job that its scheduler has started again.
+def checkpoint_of_restarted_job(root: Path) -> Path | None:
+    """Returns the newest checkpoint of a run of this name, if a scheduler started its job again.
 
     SLURM counts how often a job was queued again, and torchrun how often it started its workers.
     The result is None at the first start, and also if the job was ended before its first
@@ -192,7 +205,7 @@ def checkpoint_of_restarted_job(logs: Path) -> Path | None:
     counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
     if not any(int(os.environ.get(name) or 0) for name in counts):
         return None
-    jobs = [p for p in logs.glob(f"*/version_*/{_JOB}") if p.read_text() == _job()]
+    jobs = [p for p in root.glob(f"version_*/{_JOB}") if p.read_text() == _job()]
     checkpoints = [found for job in jobs if (found := _newest_checkpoint(job.parent))]
     return max(checkpoints, key=_written, default=None)
 
@@ -227,10 +240,10 @@ def _written(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def why_not_written(error: OSError, folder: Path) -> str | None:
+def why_not_written(error: OSError, folder: Path | None) -> str | None:
     """Returns a line about a full disk or a deleted run folder. None for any other error."""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-    is_gone = error.errno == errno.ENOENT and not folder.exists()
+    is_gone = error.errno == errno.ENOENT and folder is not None and not folder.exists()
     if is_full or is_gone:
         return f"the run cannot write to {error.filename or folder}: {error.strerror}"
     return None

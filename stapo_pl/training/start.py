@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,35 +44,37 @@ class Start:
         """
         checkpoint, first_step = find_start(root, ckpt_path), None
         if checkpoint is not None:
-            check_checkpoint(checkpoint, sharded)
-            first_step = step_reached(checkpoint)
+            first_step = check_checkpoint(checkpoint, sharded)
         return cls(root, checkpoint, first_step, ckpt_path not in (None, "last"))
 
-    def settle(self) -> None:
-        """Makes the folder of a new run, or takes over the folder of a resumed one."""
-        self.folder, self._is_new = settle_folder(self.root, self.checkpoint)
-        self._found = {*self.folder.glob("*")}
+    def settle(self, folder: Path | None = None) -> None:
+        """Makes the folder of a new run, or takes over the folder of a resumed one.
+
+        Args:
+            folder: a run folder that is there already, and is used instead.
+        """
+        self.folder, self._is_new = folder, False
+        if folder is None:
+            self.folder, self._is_new = settle_folder(self.root, self.checkpoint)
+        self._found = {*self.folder.glob("events*")}
 
     def leave_nothing(self) -> None:
-        """Removes what this start has made, because training did not begin.
+        """Removes the new folder, because training did not begin.
 
-        If a resumed run fails at its start, its file of curves would hide the old curves of the
-        same steps.
+        In the folder of a resumed run, only the new file of curves is removed. It would hide the
+        old curves of the same steps.
         """
         if not is_first_process():
             return
         if self._is_new:
             remove_run_folder(self.folder)
             return
-        for path in {*self.folder.glob("*")} - self._found:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+        for path in {*self.folder.glob("events*")} - self._found:
+            path.unlink()
 
 
-def check_checkpoint(path: Path, sharded: bool) -> None:
-    """Checks that a run can resume from a checkpoint.
+def check_checkpoint(path: Path, sharded: bool) -> int:
+    """Checks that a run can resume from a checkpoint, and returns its number of optimizer steps.
 
     Args:
         path: the checkpoint, which is a folder if it was written with FSDP.
@@ -81,7 +82,7 @@ def check_checkpoint(path: Path, sharded: bool) -> None:
 
     Raises:
         ConfigError: it is not a checkpoint, or it was written with FSDP and the run does not use
-            it, or the other way round.
+            it, or the other way round; or `step_reached` refuses it.
     """
     whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
     if not whole:
@@ -96,3 +97,4 @@ def check_checkpoint(path: Path, sharded: bool) -> None:
             f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
             "start from the model folder that stapo export makes of it"
         )
+    return step_reached(path)

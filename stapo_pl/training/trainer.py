@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.seeding import check_seed
 from stapo_pl.policy.precision import PRECISIONS, compute_dtype
 from stapo_pl.training import defaults
 from stapo_pl.training.datamodule import RolloutDataModule
@@ -24,9 +25,9 @@ from stapo_pl.training.defaults import CallbackName, Plugin
 from stapo_pl.training.loggers import place
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.private import ending_all_ranks, take_signals
-from stapo_pl.training.runs import Run
+from stapo_pl.training.runs import Run, named_checkpoint
 from stapo_pl.training.signals import requeue
-from stapo_pl.training.start import Start
+from stapo_pl.training.start import Start, check_checkpoint
 from stapo_pl.training.strategy import FSDP
 from stapo_pl.training.trainer_checks import check_trainer
 from stapo_pl.training.wiring import connect
@@ -40,7 +41,8 @@ class RolloutTrainer(L.Trainer):
     its end. Such a request can come from a callback, a validation or a signal.
 
     The trainer adds the callbacks of this project, a logger and a run folder. A run from Python
-    therefore does the same as the command.
+    therefore does the same as the command. Only the command compares the settings of a run that
+    goes on with those that it began with, and writes them into its folder.
 
     Args:
         run: the name of the run, the folder of all runs, and how often checkpoints are written and
@@ -94,16 +96,7 @@ class RolloutTrainer(L.Trainer):
         plugins: Plugin | list[Plugin] | None = None,
         **kwargs: Any,
     ) -> None:
-        settings = {
-            "accelerator": accelerator,
-            "strategy": strategy,
-            "precision": precision,
-            "max_epochs": max_epochs,
-            "accumulate_grad_batches": accumulate_grad_batches,
-            "check_val_every_n_epoch": check_val_every_n_epoch,
-            "gradient_clip_val": gradient_clip_val,
-        }
-        check_trainer(settings | kwargs)
+        check_trainer({**locals(), **kwargs})
         if accelerator == "auto" and torch.backends.mps.is_available():
             accelerator = "cpu"  # Apple's GPUs have no float64, which is needed
         on_gpu = accelerator in ("gpu", "cuda") or isinstance(accelerator, CUDAAccelerator)
@@ -168,23 +161,27 @@ class RolloutTrainer(L.Trainer):
     ) -> None:
         """Trains the policy on rollouts of the data.
 
-        If training does not begin, nothing of the run folder stays.
+        This seeds the random numbers of the process with the seed of the data. If training does
+        not begin, the folder of a new run is removed. With several ranks, an error of one ends all.
 
         Args:
             model: the module, which holds the policy and the objective.
             datamodule: the data module, which makes the rollouts.
             ckpt_path: a checkpoint to resume from, or `last` for the newest one of the run's name.
-                None starts a new run. A start that was found already is taken as it is.
+                None starts a new run. The command gives a `Start` that it has checked.
 
         Raises:
             ConfigError: `wiring.connect` refuses the settings, there is no such checkpoint, or
-                this trainer has made a run before.
+                this trainer has a run folder already.
         """
         if self.folder is not None:
-            raise ConfigError("a trainer makes one run: make another RolloutTrainer for the next")
-        start = ckpt_path
-        if not isinstance(start, Start):
-            start = self._start(model, datamodule, ckpt_path)
+            raise ConfigError(f"this trainer has a run folder, {self.folder}: make another one")
+        if isinstance(ckpt_path, Start):
+            start = ckpt_path
+        else:
+            root = self.run.root(model.objective, datamodule.task, datamodule.seed)
+            start = Start.find(root, ckpt_path, isinstance(self.strategy, FSDP))
+            start.settle()
         with self._running(model, datamodule, start):
             super().fit(model, datamodule=datamodule, ckpt_path=start.checkpoint)
         if self.requeue_is_due and self.is_global_zero:
@@ -204,36 +201,37 @@ class RolloutTrainer(L.Trainer):
         Args:
             model: the module, which holds the policy.
             datamodule: the data module, which holds the problems.
-            ckpt_path: a checkpoint, whose policy is measured instead of the present one.
+            ckpt_path: a checkpoint whose policy is measured instead of the present one, or `last`
+                for the newest one of the run's name.
             verbose: whether a table is printed.
 
         Returns:
             A list with one entry: the value of each curve by its name.
-        """
-        if self.folder is not None:
-            return super().validate(model, None, ckpt_path, verbose, datamodule)
-        with self._running(model, datamodule, self._start(model, datamodule, None)):
-            return super().validate(model, None, ckpt_path, verbose, datamodule)
 
-    def _start(self, module: PolicyModule, data: RolloutDataModule, ckpt_path) -> Start:
-        root = self.run.root(module.objective, data.task, data.seed)
-        start = Start.find(root, ckpt_path, isinstance(self.strategy, FSDP))
-        start.settle()
-        return start
+        Raises:
+            ConfigError: as for `fit`.
+        """
+        root = self.run.root(model.objective, datamodule.task, datamodule.seed)
+        checkpoint = named_checkpoint(root, ckpt_path)
+        if checkpoint is not None:
+            check_checkpoint(checkpoint, isinstance(self.strategy, FSDP))
+        start = Start(root, None, None, takes_other_data=True)
+        start.settle(self.folder)
+        with self._running(model, datamodule, start):
+            return super().validate(model, None, checkpoint, verbose, datamodule)
 
     @contextmanager
     def _running(
         self, module: PolicyModule, data: RolloutDataModule, start: Start
     ) -> Iterator[None]:
         """A context manager around Lightning's work. It removes the folder of a failed start."""
+        before = self.folder
         try:
             with ending_all_ranks(self):
                 self.folder = start.folder
-                place(self.loggers, start.folder, start.first_step)
-                for callback in self.checkpoint_callbacks:
-                    if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                        # Otherwise Lightning would ask the first logger for a folder.
-                        callback.dirpath = str(start.folder.absolute() / "checkpoints")
+                if before is None:
+                    place(self.loggers, start.folder, start.first_step)
+                check_seed(data.seed)
                 L.seed_everything(data.seed, verbose=False)  # new adapters are drawn from it
                 data.takes_other_data = start.takes_other_data
                 connect(self, module, data)
@@ -241,12 +239,18 @@ class RolloutTrainer(L.Trainer):
         except BaseException:
             if self.train_dataloader is None:
                 start.leave_nothing()
+                self.folder = before
             raise
 
     @property
     def log_dir(self) -> str | None:
-        """The run folder, with any logger. All ranks must read this together."""
-        return self.strategy.broadcast(str(self.folder) if self.folder else None)
+        """The run folder, with any logger. All ranks must read this together.
+
+        The first rank makes the folder of a new run, and the others learn its name here.
+        """
+        folder = self.strategy.broadcast(str(self.folder) if self.folder else None)
+        self.folder = Path(folder) if folder else None
+        return folder
 
     @property
     def inside_rollout(self) -> bool:

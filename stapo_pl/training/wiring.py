@@ -1,4 +1,4 @@
-"""Connects module, data module and callbacks once, before a fit.
+"""Connects module, data module and callbacks, before a fit or a validation.
 
 They know only what is handed over here, and nothing else of each other. No file but this one and
 `trainer.py` knows all of them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.core.errors import ConfigError
@@ -17,7 +18,7 @@ from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.events import Events
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.parts import Parts, RunCallback
-from stapo_pl.training.planning import plan_run
+from stapo_pl.training.planning import plan_run, sequences
 
 if TYPE_CHECKING:
     from stapo_pl.training.trainer import RolloutTrainer
@@ -42,10 +43,21 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
         module.objective.rollout,
         events,
     )
-    module.connect(data.sizes, trainer.max_epochs, data.decoding, data.old_logprobs, events)
+    module.connect(
+        data.sizes,
+        trainer.max_epochs,
+        data.decoding,
+        data.old_logprobs,
+        data.stop_token_ids,
+        events,
+    )
     for callback in trainer.callbacks:
         if isinstance(callback, RunCallback):
             callback.connect(Parts(module, data, events))
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            # Otherwise Lightning would ask the first logger for a folder.
+            callback.dirpath = str(trainer.folder.absolute() / "checkpoints")
     hand_out_memory(trainer, module, data)
 
 
@@ -62,11 +74,12 @@ def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: Rollout
     try:
         plan = plan_run(
             module,
-            data,
             sampler.engine,
             trainer.strategy,
             trainer.compute_dtype,
-            trainer.accumulate_grad_batches,
+            sequences(data.sizes, trainer.world_size, trainer.accumulate_grad_batches),
+            data.max_prompt_tokens,
+            data.decoding.max_new_tokens,
             device,
             trainer.world_size,
             trainer.num_nodes,

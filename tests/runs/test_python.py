@@ -6,6 +6,7 @@ import csv
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +21,9 @@ from stapo_pl.policy.export import export
 from stapo_pl.policy.loading import load_policy
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.training.callbacks import Alarms, RolloutCheckpoint, RunProgress
+from stapo_pl.training.events import RolloutCollected
 from stapo_pl.training.loggers import CSV
+from stapo_pl.training.parts import RunCallback
 from stapo_pl.training.strategy import FSDP
 from support.fitting import read_scalars
 
@@ -83,8 +86,14 @@ def test_a_trained_policy_is_measured_and_exported(trained, tmp_path):
     exported = dict(load_policy(str(tmp_path / "model")).named_weights())
     for name, weight in made["model"].policy.named_weights():
         assert torch.equal(exported[name], weight), name
-    with pytest.raises(ConfigError, match="a trainer makes one run"):
+    with pytest.raises(ConfigError, match="this trainer has a run folder"):
         trainer.fit(**made)
+    # Other parts, and the policy of a checkpoint instead of theirs.
+    for given in (checkpoint, "last"):
+        (again,) = trainer.validate(**parts(train_size=17), ckpt_path=given, verbose=False)
+        assert again == measured
+    with pytest.raises(ConfigError, match="no such checkpoint"):
+        trainer.validate(**made, ckpt_path=tmp_path / "none.ckpt")
 
 
 def test_a_policy_is_measured_before_it_is_trained(trained):
@@ -115,10 +124,37 @@ def test_a_named_checkpoint_goes_on_with_other_data_and_last_does_not(trained):
     assert trainer.global_step == 2 and trainer.folder == trained[0].folder
 
 
-def test_a_start_that_fails_leaves_nothing(tmp_path):
+def test_a_start_that_fails_leaves_nothing_and_may_be_made_again(tmp_path):
+    trainer = RolloutTrainer(max_epochs=1, run=Run("mine", logs=str(tmp_path)))
     with pytest.raises(ConfigError):
-        RolloutTrainer(run=Run(logs=str(tmp_path))).fit(**parts(max_prompt_tokens=3))
-    assert not [*tmp_path.iterdir()]
+        trainer.fit(**parts(max_prompt_tokens=3))
+    assert not [*tmp_path.iterdir()] and trainer.folder is None
+
+
+def test_a_job_that_is_started_again_goes_on_with_each_of_its_runs(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name in ("one", "two"):
+        RolloutTrainer(max_epochs=1, run=Run(name, logs=str(tmp_path))).fit(**parts())
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    trainer = RolloutTrainer(run=Run("one", logs=str(tmp_path)))
+    trainer.validate(**parts(), verbose=False)
+    assert trainer.folder.name == "version_1"
+    trainer = RolloutTrainer(max_epochs=2, run=Run("one", logs=str(tmp_path)))
+    trainer.fit(**parts())
+    assert trainer.global_step == 2 and trainer.folder == tmp_path / "one" / "version_0"
+
+
+def test_a_listener_s_time_is_in_the_throughput_and_in_no_other_curve(tmp_path):
+    class Slow(RunCallback):
+        def connect(self, parts) -> None:
+            parts.events.listen(RolloutCollected, lambda event: time.sleep(1))
+
+    run = Run("slow", logs=str(tmp_path))
+    trainer = RolloutTrainer(max_epochs=1, run=run, callbacks=[Slow()])
+    trainer.fit(**parts())
+    curves = {name: points[0][1] for name, points in read_scalars(trainer.folder).items()}
+    seconds = curves["rollout/samples"] / curves["throughput/samples_per_s"]
+    assert seconds > 1 + sum(curves[f"time/{part}_s"] for part in ("rollout", "score", "update"))
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,11 @@ def test_the_last_word_on_a_key_holds(parsers):
     lora = resolved(parsers, "model.lora.rank=4", "model.lora.alpha=3", "model.lora={rank: 8}")
     assert [lora["model"]["lora"][key] for key in ("rank", "alpha")] == [8, 3.0]
     selection = "objective.selection={class_path: S2T, init_args: {tau_p: 0.2}}"
+    assert resolved(parsers, "model.lora.rank=4", "model.lora=null")["model"]["lora"] is None
+    lora = resolved(parsers, "--model.lora.rank", "4", "model.lora={rank: 8}")["model"]["lora"]
+    assert lora["rank"] == 8
+    more = [f"trainer.callbacks+={{class_path: {c}}}" for c in ("Timer", "LearningRateMonitor")]
+    assert len(resolved(parsers, *more)["trainer"]["callbacks"]) == 2
     for words, tau_p in (
         (("objective.tau_p=0.1", selection), 0.2),
         ((selection, "objective.tau_p=0.1"), 0.1),

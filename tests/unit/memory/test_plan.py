@@ -25,7 +25,7 @@ from stapo_pl.samplers.memory import weight_bytes
 from stapo_pl.samplers.vllm.memory import share_of_room
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.planning import plan_run, planned_ranks
-from stapo_pl.training.wiring import hand_out_memory
+from stapo_pl.training.wiring import connect
 from support.fitting import build
 from support.places import CONFIGS
 
@@ -310,13 +310,15 @@ def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
     (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
 
     def plan_on(device: torch.device):
-        parts = cli.model, cli.datamodule, None, cli.trainer.strategy
-        return plan_run(*parts, torch.float32, 4, device, ranks=1, nodes=1)
+        sizes = (64, cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens)
+        parts = cli.model, None, cli.trainer.strategy, torch.float32, *sizes
+        return plan_run(*parts, device, ranks=1, nodes=1)
 
-    hand_out_memory(cli.trainer, cli.model, cli.datamodule)
+    cli.trainer.folder = cli.folder
+    connect(cli.trainer, cli.model, cli.datamodule)
     assert callback.room == Room()  # on a CPU no plan is made
     cli.trainer.strategy._root_device = GPU
-    hand_out_memory(cli.trainer, cli.model, cli.datamodule)
+    connect(cli.trainer, cli.model, cli.datamodule)
     assert callback.room == plan_on(GPU).room
     assert callback.room.others_at_peak > callback.room.others > 0
     room = plan_on(CPU).room
@@ -368,3 +370,22 @@ def test_a_model_file_leaves_the_rest_alone():
         f"--model={CONFIGS / 'model' / 'qwen3_8b.yaml'}",
         "--model.optimizer.lr=1",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sampler=vllm",
+        "task=file task.path=no.jsonl",
+        "task=gsm8k",
+        "logger=wandb",
+        "model=qwen3_8b",
+    ],
+)
+def test_a_plan_needs_neither_data_nor_packages(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(expand([*words.split(), "--plan"], CONFIGS), CONFIGS)
+    assert ended.value.code == 0 and "peak" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
