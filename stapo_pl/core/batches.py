@@ -37,6 +37,12 @@ class TokenStatistics:
         return TokenStatistics(*(getattr(self, f.name).detach() for f in fields(self)))
 
     @staticmethod
+    def of_certain(count: int, device: torch.device) -> TokenStatistics:
+        """Returns statistics of tokens that had probability 1. They stand for unknown ones."""
+        zeros = torch.zeros(count, device=device)
+        return TokenStatistics(zeros, zeros, zeros + 1)
+
+    @staticmethod
     def cat(parts: Sequence[TokenStatistics]) -> TokenStatistics:
         """Joins the statistics of several passes, in order."""
         return TokenStatistics(
@@ -76,6 +82,8 @@ class Tokens:
     makes one for each token."""
     sampler_logprobs_T: Tensor
     """The log-probability of the token as the sampler reported it."""
+    curve_weights_T: Tensor | None = None
+    """The number of tokens of the mini-batch that the token stands for in curves."""
     rewards_T: Tensor | None = None
     """The shaped reward of the token's sequence."""
     group_T: Tensor | None = None
@@ -186,6 +194,9 @@ class MiniBatch:
     this list."""
     micro_batches: list[MicroBatch]
     """The parts of the mini-batch, one for each forward and backward pass."""
+    left_out: list[MicroBatch] = field(default_factory=list)
+    """Sequences that teach nothing, so they have no pass with gradient. Their tokens are counted
+    after those of the micro-batches."""
     number: int = 0
     """The place of this mini-batch among the mini-batches of the rollout, from 0."""
     behavior: TokenStatistics | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -48,6 +48,10 @@ class Objective(ABC):
             as a term of the loss.
     """
 
+    zero_advantage_is_silent: ClassVar[bool] = False
+    """Whether `token_loss` is 0, and has no gradient, for a token whose advantage is 0. A class
+    that overrides `token_loss` must say so itself, also if the class above it does."""
+
     aggregation: tensors.Aggregation = "token-mean"
     selection: Selection | None = None
     correction: Correction | None = None
@@ -56,6 +60,11 @@ class Objective(ABC):
     kl_estimator: kl.Estimator = "k3"
     entropy_coef: float = 0.0
     rollout: RolloutRules = field(default_factory=RolloutRules)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "token_loss" in vars(cls) and "zero_advantage_is_silent" not in vars(cls):
+            cls.zero_advantage_is_silent = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -108,6 +117,17 @@ class Objective(ABC):
     def needs_current_statistics(self) -> bool:
         """Whether the selection needs statistics of the policy before each optimizer step."""
         return self.selection is not None and self.selection.statistics == "current"
+
+    @property
+    def needs_all_statistics(self) -> bool:
+        """Whether the selection needs statistics of tokens whose advantage is 0."""
+        return self.selection is not None and self.selection.needs_all_statistics
+
+    @property
+    def can_prune(self) -> bool:
+        """Whether sequences without advantage have no gradient, so that they need no pass."""
+        regularizes = self.kl_coef != 0 or self.entropy_coef != 0
+        return self.zero_advantage_is_silent and not regularizes and self.token_advantage is None
 
     @property
     def rare_probability(self) -> float:

@@ -33,6 +33,8 @@ class GRPO(Objective):
         ConfigError: a clip range or `dual_clip` is out of range.
     """
 
+    zero_advantage_is_silent = True
+
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float | None = None

@@ -38,6 +38,11 @@ class Selection(ABC):
         """The probability below which the curves count a token as rare."""
         return RARE_PROBABILITY
 
+    @property
+    def needs_all_statistics(self) -> bool:
+        """Whether the choice depends on the statistics of tokens whose advantage is 0."""
+        return True
+
     @abstractmethod
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
         """Returns a mask [T] that is true for the tokens that keep their loss.
@@ -106,6 +111,10 @@ class S2T(Selection):
     @property
     def rare_probability(self) -> float:
         return self.tau_p
+
+    @property
+    def needs_all_statistics(self) -> bool:
+        return self.scope == "all"
 
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
         rare_T = rare_tokens(tokens, statistics, self.tau_p)

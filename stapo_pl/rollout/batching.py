@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -13,7 +13,12 @@ from stapo_pl.rollout.sizes import BatchSizes
 
 
 def cut(
-    rollout: Rollout, version: int, sizes: BatchSizes, micro_batches: int, temperature: float
+    rollout: Rollout,
+    version: int,
+    sizes: BatchSizes,
+    micro_batches: int,
+    temperature: float,
+    pruning: Callable[[list[Trajectory], int], None] | None = None,
 ) -> RolloutBatch:
     """Cuts a rollout into the mini-batches and micro-batches that training visits.
 
@@ -23,13 +28,23 @@ def cut(
         sizes: the sizes of rollout and mini-batches over all ranks.
         micro_batches: the number of micro-batches of each mini-batch on this rank.
         temperature: the temperature that the rollout was sampled at.
+        pruning: sets the `curve_weight` of the trajectories of a mini-batch, given its number. None
+            passes all trajectories through the policy.
     """
     batch = RolloutBatch(rollout, version)
-    for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
+    for number, trajectories in enumerate(
+        split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches)
+    ):
+        left_out = []
+        if pruning is not None:
+            pruning(trajectories, number)
+            silent = [trajectory for trajectory in trajectories if not trajectory.curve_weight]
+            trajectories = [trajectory for trajectory in trajectories if trajectory.curve_weight]
+            left_out = collate_all(deal(silent, micro_batches), temperature, len(trajectories))
         parts = deal(trajectories, micro_batches)
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
-        batch.mini_batches.append(MiniBatch(batch, ordered, micros, len(batch.mini_batches)))
+        batch.mini_batches.append(MiniBatch(batch, ordered, micros, left_out, number))
     return batch
 
 
@@ -53,9 +68,11 @@ def deal(trajectories: Sequence[Trajectory], count: int) -> list[list[Trajectory
     ]
 
 
-def collate_all(parts: Sequence[Sequence[Trajectory]], temperature: float) -> list[MicroBatch]:
-    """Makes the micro-batches of a mini-batch. Sequence numbers go on from one to the next."""
-    firsts = accumulate((len(part) for part in parts), initial=0)
+def collate_all(
+    parts: Sequence[Sequence[Trajectory]], temperature: float, first_sequence: int = 0
+) -> list[MicroBatch]:
+    """Makes micro-batches of a mini-batch. Sequence numbers go on from one to the next."""
+    firsts = accumulate((len(part) for part in parts), initial=first_sequence)
     return [collate(part, first, temperature) for part, first in zip(parts, firsts, strict=False)]
 
 
@@ -106,7 +123,7 @@ def collate(
         nothing = torch.zeros(0)
         none = torch.zeros(0, dtype=torch.long)
         ids_S = torch.zeros(1, dtype=torch.long)
-        tokens = Tokens(none, none, nothing, nothing, nothing, none)
+        tokens = Tokens(none, none, nothing, nothing, nothing, nothing, none)
         return MicroBatch(ids_S, [1], none, tokens, temperature)
     ids: list[int] = []
     predictor, columns, start = [], [], 0
@@ -123,6 +140,7 @@ def collate(
                 sequence_T=torch.full_like(places, number),
                 advantages_T=torch.full((len(places),), trajectory.advantage),
                 sampler_logprobs_T=torch.tensor(completion.logprobs)[mask],
+                curve_weights_T=torch.full((len(places),), trajectory.curve_weight),
                 rewards_T=torch.full((len(places),), trajectory.reward),
                 group_T=torch.full_like(places, trajectory.place),
             )

@@ -77,6 +77,9 @@ class RolloutDataModule(L.LightningDataModule):
             model's files name always do.
         old_logprobs: the old log-probabilities in the ratio: `recompute` makes a pass of the
             policy, and `sampler` uses those of the sampler, which saves this pass.
+        prune: whether sequences that teach nothing have no pass. The gradient is the same. It has
+            an effect only with objectives that allow it.
+        prune_sample: the share of tokens of such sequences that curves are computed from.
         validation: the settings of validations.
         benchmarks: what is validated on, by name. None is the task's own validation problems.
         grading: the settings of grading, such as time limits.
@@ -103,6 +106,8 @@ class RolloutDataModule(L.LightningDataModule):
         top_k: int = 0,
         stop_token_ids: list[int] | None = None,
         old_logprobs: OldLogprobs = "recompute",
+        prune: bool = True,
+        prune_sample: float = 0.05,
         validation: Validation = Validation(),  # noqa: B008
         benchmarks: dict[str, Benchmark] | None = None,
         grading: Grading = Grading(),  # noqa: B008
@@ -118,6 +123,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
         self.stop_token_ids = stop_token_ids or []
         self.old_logprobs = old_logprobs
+        self.prune, self.prune_sample = prune, prune_sample
         self.validation, self.grading = validation, grading
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
@@ -132,6 +138,7 @@ class RolloutDataModule(L.LightningDataModule):
         model_config: PreTrainedConfig,
         model_path: str,
         rules: RolloutRules,
+        can_prune: bool,
         events: Events,
     ) -> None:
         """Hands over what the data needs to know of the policy. Each run begins with this.
@@ -142,10 +149,11 @@ class RolloutDataModule(L.LightningDataModule):
             model_config: the configuration of the policy.
             model_path: the model folder or hub name, whose files name the end tokens.
             rules: the rules that the objective sets for rollouts.
+            can_prune: whether sequences without advantage have no gradient.
             events: the object that passes events to callbacks.
         """
         self.sampler, self.rules, self.events = sampler, rules, events
-        self.cursor = 0
+        self.cursor, self.can_prune = 0, can_prune
         self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
     @property
@@ -194,7 +202,8 @@ class RolloutDataModule(L.LightningDataModule):
             self.sizes,
             self.seed,
         )
-        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events)
+        sample = self.prune_sample if self.prune and self.can_prune else None
+        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, sample)
 
     def teardown(self, stage: str) -> None:
         self.grader.close()

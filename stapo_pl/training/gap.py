@@ -53,7 +53,8 @@ class SamplerGap:
         """
         gap_T = (logprobs_T - tokens.sampler_logprobs_T).abs()
         kl_T = kl_divergence(tokens.sampler_logprobs_T, logprobs_T, "k3")
-        self._means.update({"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T})
+        gaps = {"gap_max": gap_T, "gap_mean": gap_T, "gap_kl": kl_T}
+        self._means.update(gaps, tokens.curve_weights_T)
 
     def check(self, step: int, is_cut: bool) -> None:
         """Makes the curves of the gap, and warns or raises if it is above a bound.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from stapo_pl.core.seeding import reseed
 from stapo_pl.core.world import World
 from stapo_pl.objectives import Objective
 from stapo_pl.rollout.batching import cut
+from stapo_pl.rollout.pruning import mark
 from stapo_pl.rollout.source import RolloutSource
 from stapo_pl.training.events import (
     Events,
@@ -46,6 +48,8 @@ class Rollouts:
     micro_batches: int
     """The number of micro-batches that a mini-batch is cut into on this rank."""
     events: Events
+    prune_sample: float | None
+    """See `rollout/pruning.py`. None passes all sequences through the policy."""
 
     def batches(
         self, cursor: int, version: int, number: int, device: torch.device
@@ -64,7 +68,10 @@ class Rollouts:
         # after it makes the updates (dropout) independent of that, and the same after a resume.
         reseed(self.source.seed, "update", number, World().rank)
         sizes, temperature = self.source.sizes, self.source.decoding.temperature
-        batch = cut(rollout, version, sizes, self.micro_batches, temperature)
+        key = (self.source.seed, "prune", number, World().rank)
+        share = self.prune_sample
+        pruning = None if share is None else partial(mark, sample=share, key=key)
+        batch = cut(rollout, version, sizes, self.micro_batches, temperature, pruning)
         for step in range(sizes.steps_per_rollout):
             self.events.tell(Phase("update", step, sizes.steps_per_rollout))
             mini_batch = batch.mini_batches[step % sizes.mini_batches].at_step(step)
@@ -114,19 +121,19 @@ class Learner:
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
         mini_batch.behavior = behavior
         statistics = self.scorer.statistics(mini_batch) if is_stale else behavior
-        micros, world = mini_batch.micro_batches, World()
-        tokens = Tokens.cat([micro.tokens.to(self.scorer.device) for micro in micros])
+        micros, world, device = mini_batch.micro_batches, World(), self.scorer.device
+        parts = [micro.tokens.to(device) for micro in [*micros, *mini_batch.left_out]]
+        tokens = Tokens.cat(parts)
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
         # The curve shows how many decisions differ from those of the cheaper statistics.
         if is_stale and behavior is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)
             self.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
-        mini_batch.is_empty = (
-            int(world.sum(torch.tensor(len(tokens), device=self.scorer.device))) == 0
-        )
-        for micro, part in zip(
-            micros, tokens.split([len(micro.tokens) for micro in micros]), strict=True
-        ):
+        if mini_batch.left_out:
+            kept = sum(len(part) for part in parts[: len(micros)])
+            self.means.update({"pruned_fraction": torch.arange(len(tokens), device=device) >= kept})
+        mini_batch.is_empty = int(world.sum(torch.tensor(len(tokens), device=device))) == 0
+        for micro, part in zip(micros, tokens.split([len(part) for part in parts]), strict=False):
             micro.tokens = part
 
     def loss(self, micro: MicroBatch) -> Tensor:
@@ -140,7 +147,7 @@ class Learner:
         if mini_batch.step == 0:
             self.gap.note(current.logprobs_T.detach() if behavior_T is None else behavior_T, tokens)
         loss, metrics = self.objective.loss(current, tokens)
-        self.means.update({"loss": loss, **metrics})
+        self.means.update({"loss": loss, **metrics}, tokens.curve_weights_T)
         self._statistics.append(current.detach())
         if micro is mini_batch.micro_batches[-1]:  # its passes are complete
             tokens = Tokens.cat([micro.tokens for micro in mini_batch.micro_batches])

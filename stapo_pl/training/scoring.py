@@ -78,10 +78,17 @@ class Scorer:
                 micro.tokens.advantages_T = part
 
     def statistics(self, mini_batch: MiniBatch) -> TokenStatistics:
-        """Returns the statistics of a mini-batch under the present policy, without gradient."""
-        return TokenStatistics.cat(
-            [self.passes.statistics(micro) for micro in mini_batch.micro_batches]
-        )
+        """Returns the statistics of a mini-batch under the present policy, without gradient.
+
+        Tokens that were left out come last. If the selection does not look at them, they have no
+        pass, and their statistics are those of a certain token.
+        """
+        micros, left_out = mini_batch.micro_batches, mini_batch.left_out
+        if self.objective.needs_all_statistics:
+            return TokenStatistics.cat([self.passes.statistics(m) for m in [*micros, *left_out]])
+        kept = [self.passes.statistics(micro) for micro in micros]
+        certain = [TokenStatistics.of_certain(len(m.tokens), self.device) for m in left_out]
+        return TokenStatistics.cat([*kept, *certain])
 
     def behavior_logprobs(self, micro: MicroBatch) -> Tensor | None:
         """Returns log-probabilities under the policy that made the rollout.
@@ -98,7 +105,7 @@ class Scorer:
         """Fills in old log-probabilities, and returns the statistics if something needs them."""
         objective, micros = self.objective, mini_batch.micro_batches
         if self.old_logprobs == "sampler":
-            for micro in micros:
+            for micro in [*micros, *mini_batch.left_out]:
                 micro.tokens.old_logprobs_T = micro.tokens.sampler_logprobs_T
             # A selection by current statistics has a pass of its own in each later mini-batch, so
             # it needs one here only for the first.
@@ -114,7 +121,8 @@ class Scorer:
         if is_first and not asked and self.epochs_per_rollout == 1:
             return None
         behavior = self.statistics(mini_batch)
-        for micro, logprobs_T in zip(micros, behavior.logprobs_T.split(sizes(micros)), strict=True):
+        passed = [*micros, *mini_batch.left_out]
+        for micro, logprobs_T in zip(passed, behavior.logprobs_T.split(sizes(passed)), strict=True):
             micro.tokens.old_logprobs_T = logprobs_T
         return behavior
 

@@ -41,6 +41,7 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
         module.model_config,
         module.path,
         module.objective.rollout,
+        module.objective.can_prune,
         events,
     )
     module.connect(

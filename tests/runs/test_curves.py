@@ -43,3 +43,14 @@ def test_curves_are_the_recorded_ones(tmp_path, one_thread, objective):
         if os.environ.get("STAPO_EXACT") != "1":
             expected = pytest.approx(expected, rel=1e-5, abs=1e-7)
         assert curves[name] == expected, name
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_sequences_that_teach_nothing_need_no_pass(tmp_path, one_thread, objective):
+    """Losses and gradients are those of all sequences, and what is silenced is counted exactly."""
+    recorded = json.loads(RECORDED.read_text())[objective]
+    words = (*words_of(objective), "data.prune=true", "sampler=support.replay.Replay")
+    curves = curves_of([*words], tmp_path)
+    for name in {*CURVES} - {"policy/entropy"}:
+        assert curves[name] == pytest.approx(recorded[name], rel=1e-5, abs=1e-7), name
+    assert curves["policy/entropy"] == pytest.approx(recorded["policy/entropy"], rel=0.5)

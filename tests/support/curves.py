@@ -34,7 +34,7 @@ WORDS = [
     "trainer.max_epochs=5", "trainer.accumulate_grad_batches=2",
     "trainer.check_val_every_n_epoch=5", "data.validation.samples=1", "task.validation_size=1",
     "task.train_size=256", "model.optimizer=SGD", "model.optimizer.lr=0.5", "model.warmup_steps=0",
-    "data.grading.workers=1", "data.temperature=1.2",
+    "data.grading.workers=1", "data.temperature=1.2", "data.prune=false",
 ]  # fmt: skip
 
 
