@@ -215,10 +215,13 @@ class MiniBatch:
         new objects, so the weights of one step do not change those of another.
         """
         copy = replace(self, step=step)
-        copy.micro_batches = [
-            MicroBatch(m.input_ids_S, m.lengths, m.predictor_T, m.tokens, m.temperature, copy)
-            for m in self.micro_batches
-        ]
+        copy.micro_batches, copy.left_out = (
+            [
+                MicroBatch(m.input_ids_S, m.lengths, m.predictor_T, m.tokens, m.temperature, copy)
+                for m in micros
+            ]
+            for micros in (self.micro_batches, self.left_out)
+        )
         return copy
 
 

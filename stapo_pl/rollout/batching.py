@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
 
 from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens
 from stapo_pl.core.types import Rollout, Trajectory
+from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.sizes import BatchSizes
 
 
 def cut(
     rollout: Rollout,
     version: int,
+    number: int,
     sizes: BatchSizes,
     micro_batches: int,
     temperature: float,
-    pruning: Callable[[list[Trajectory], int], None] | None = None,
+    pruning: Pruning | None,
 ) -> RolloutBatch:
     """Cuts a rollout into the mini-batches and micro-batches that training visits.
 
     Args:
         rollout: the groups that this rank trains on.
         version: the number of the optimizer step after which the rollout was sampled.
+        number: the number of the rollout in the run.
         sizes: the sizes of rollout and mini-batches over all ranks.
         micro_batches: the number of micro-batches of each mini-batch on this rank.
         temperature: the temperature that the rollout was sampled at.
-        pruning: sets the `curve_weight` of the trajectories of a mini-batch, given its number. None
-            passes all trajectories through the policy.
+        pruning: chooses which trajectories are passed through the policy. None passes all.
     """
     batch = RolloutBatch(rollout, version)
-    for number, trajectories in enumerate(
-        split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches)
-    ):
+    for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
         left_out = []
         if pruning is not None:
-            pruning(trajectories, number)
+            pruning.mark(trajectories, number, len(batch.mini_batches))
             silent = [trajectory for trajectory in trajectories if not trajectory.curve_weight]
             trajectories = [trajectory for trajectory in trajectories if trajectory.curve_weight]
             left_out = collate_all(deal(silent, micro_batches), temperature, len(trajectories))
         parts = deal(trajectories, micro_batches)
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
-        batch.mini_batches.append(MiniBatch(batch, ordered, micros, left_out, number))
+        place = len(batch.mini_batches)
+        batch.mini_batches.append(MiniBatch(batch, ordered, micros, left_out, place))
     return batch
 
 

@@ -9,48 +9,68 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.seeding import seed_for
 from stapo_pl.core.types import Trajectory
+from stapo_pl.core.world import World
 
 
-def mark(
-    trajectories: Sequence[Trajectory], number: int, sample: float, key: tuple[int | str, ...]
-) -> None:
-    """Sets the `curve_weight` of each trajectory of a mini-batch on this rank.
-
-    Trajectories that teach get 1. A few of the others are drawn, so that curves still show the
-    whole mini-batch: a long one is drawn more often, and the tokens of one that was drawn stand for
-    as many tokens as its probability asks for. Their weights therefore add up to the number of all
-    tokens, and a weighted mean is unbiased. The rest gets 0 and has no pass.
+@dataclass
+class Pruning:
+    """Chooses which sequences of a mini-batch are passed through the policy.
 
     Args:
-        trajectories: the trajectories of the mini-batch.
-        number: the number of the mini-batch in its rollout.
-        sample: the tokens of the drawn trajectories, as a share of all tokens of the mini-batch. At
-            least one trajectory is drawn.
-        key: what the draw depends on, besides the number.
+        sample: the share of a mini-batch's tokens that is spent on sequences that teach nothing, so
+            that curves still show them. At least one such sequence is passed.
+        seed: the seed of the run.
+
+    Raises:
+        ConfigError: the share lies outside [0, 1].
     """
-    silent = []
-    for trajectory in trajectories:
-        trajectory.curve_weight = 1.0
-        if trajectory.advantage == 0 or not any(trajectory.response_mask):
-            silent.append(trajectory)
-    lengths = [sum(trajectory.response_mask) for trajectory in silent]
-    tokens = sum(lengths)
-    # The mean length of what is drawn, because a long one is drawn more often.
-    drawn_length = sum(length**2 for length in lengths) / max(tokens, 1)
-    budget = sample * sum(sum(trajectory.response_mask) for trajectory in trajectories)
-    count = max(1, int(budget / max(drawn_length, 1)))
-    if count >= len(silent):
-        return
-    generator = random.Random(seed_for(*key, number))
-    order = generator.sample(range(len(silent)), len(silent))
-    # All silent tokens are laid in a row, with a mark after every `step` of them. A trajectory is
-    # drawn as often as it has marks.
-    step = max(tokens, 1) / count
-    start, place = generator.random() * step, 0
-    for trajectory, length in ((silent[i], lengths[i]) for i in order):
-        marks = math.ceil((place + length - start) / step) - math.ceil((place - start) / step)
-        trajectory.curve_weight = marks * step / max(length, 1)
-        place += length
+
+    sample: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sample <= 1:
+            raise ConfigError(f"data.prune_sample must lie between 0 and 1, got {self.sample}")
+
+    def mark(self, trajectories: Sequence[Trajectory], rollout: int, mini_batch: int) -> None:
+        """Sets the `curve_weight` of the trajectories of a mini-batch on this rank.
+
+        Trajectories that teach get 1. A few of the others are drawn, a long one more often than a
+        short one. The tokens of a drawn one stand for all tokens that were not drawn. The weights
+        of all tokens therefore add up to the number of tokens of the mini-batch, and a weighted
+        mean is unbiased. Trajectories that are not drawn get 0.
+
+        Args:
+            trajectories: the trajectories of the mini-batch.
+            rollout: the number of the rollout in the run.
+            mini_batch: the number of the mini-batch in the rollout.
+        """
+        silent = []
+        for trajectory in trajectories:
+            trajectory.curve_weight = 1.0
+            if trajectory.advantage == 0 or not any(trajectory.response_mask):
+                silent.append(trajectory)
+        lengths = [sum(trajectory.response_mask) for trajectory in silent]
+        tokens = max(sum(lengths), 1)
+        # The mean length of a drawn trajectory, because a long one is drawn more often.
+        mean = max(sum(length**2 for length in lengths) / tokens, 1)
+        budget = self.sample * sum(sum(trajectory.response_mask) for trajectory in trajectories)
+        count = max(int(budget / mean), 1)
+        if count >= len(silent):
+            return
+        # All silent tokens are laid in a row, with a mark after every `step` of them. A trajectory
+        # is drawn as often as it has marks.
+        key = (self.seed, "prune", rollout, mini_batch, World().rank)
+        generator = random.Random(seed_for(*key))
+        order = generator.sample(range(len(silent)), len(silent))
+        step = tokens / count
+        start, place = generator.random() * step, 0
+        for trajectory, length in ((silent[i], lengths[i]) for i in order):
+            marks = math.ceil((place + length - start) / step) - math.ceil((place - start) / step)
+            trajectory.curve_weight = marks * step / max(length, 1)
+            place += length

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
@@ -13,12 +13,12 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from stapo_pl.core.batches import MicroBatch, ValidationBatch
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Completion, Decoding, Prompt, Request, Trajectory
+from stapo_pl.core.types import Decoding, Prompt, Trajectory
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.validation import Validation
 from stapo_pl.policy.endings import end_tokens
 from stapo_pl.rewards.grading.grader import Grader, Grading
-from stapo_pl.rollout.collector import Collector, Progress
+from stapo_pl.rollout.collector import Collector, Generate
 from stapo_pl.rollout.limits import check_limits, check_room
 from stapo_pl.rollout.prompts import (
     Duplicates,
@@ -27,6 +27,7 @@ from stapo_pl.rollout.prompts import (
     PromptRules,
     fingerprint,
 )
+from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.rollout.sets import PromptSets
 from stapo_pl.rollout.sizes import BatchSizes
@@ -38,15 +39,6 @@ from stapo_pl.training.events import Events, Phase
 from stapo_pl.training.loader import SizedLoader
 from stapo_pl.training.loop import Rollouts
 from stapo_pl.training.scoring import OldLogprobs
-
-
-class Generator(Protocol):
-    """The object that samples. `SamplerCallback` is one."""
-
-    def generate(
-        self, requests: Sequence[Request], decoding: Decoding, progress: Progress
-    ) -> list[Completion]:
-        """Returns one completion for each request, from the present policy."""
 
 
 class RolloutDataModule(L.LightningDataModule):
@@ -77,8 +69,7 @@ class RolloutDataModule(L.LightningDataModule):
             model's files name always do.
         old_logprobs: the old log-probabilities in the ratio: `recompute` makes a pass of the
             policy, and `sampler` uses those of the sampler, which saves this pass.
-        prune: whether sequences that teach nothing have no pass. The gradient is the same. It has
-            an effect only with objectives that allow it.
+        prune: whether sequences that cannot teach have no pass. The gradient is the same.
         prune_sample: the share of tokens of such sequences that curves are computed from.
         validation: the settings of validations.
         benchmarks: what is validated on, by name. None is the task's own validation problems.
@@ -123,7 +114,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
         self.stop_token_ids = stop_token_ids or []
         self.old_logprobs = old_logprobs
-        self.prune, self.prune_sample = prune, prune_sample
+        self.pruning = Pruning(prune_sample, seed) if prune else None
         self.validation, self.grading = validation, grading
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
         self.seed = seed
@@ -133,7 +124,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     def connect(
         self,
-        sampler: Generator,
+        generate: Generate,
         tokenizer: PreTrainedTokenizerBase,
         model_config: PreTrainedConfig,
         model_path: str,
@@ -144,7 +135,7 @@ class RolloutDataModule(L.LightningDataModule):
         """Hands over what the data needs to know of the policy. Each run begins with this.
 
         Args:
-            sampler: the object that samples completions.
+            generate: the function that samples completions from the present policy.
             tokenizer: the tokenizer of the policy.
             model_config: the configuration of the policy.
             model_path: the model folder or hub name, whose files name the end tokens.
@@ -152,7 +143,7 @@ class RolloutDataModule(L.LightningDataModule):
             can_prune: whether sequences without advantage have no gradient.
             events: the object that passes events to callbacks.
         """
-        self.sampler, self.rules, self.events = sampler, rules, events
+        self.generate, self.rules, self.events = generate, rules, events
         self.cursor, self.can_prune = 0, can_prune
         self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
@@ -188,7 +179,7 @@ class RolloutDataModule(L.LightningDataModule):
         )
         self.grader.start()
         self.collector = Collector(
-            self.sampler.generate,
+            self.generate,
             self.grader.grade,
             tokenizer,
             lambda name, done, total: self.events.tell(Phase(name, done, total)),
@@ -202,8 +193,8 @@ class RolloutDataModule(L.LightningDataModule):
             self.sizes,
             self.seed,
         )
-        sample = self.prune_sample if self.prune and self.can_prune else None
-        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, sample)
+        pruning = self.pruning if self.can_prune else None
+        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, pruning)
 
     def teardown(self, stage: str) -> None:
         self.grader.close()
@@ -256,9 +247,9 @@ class RolloutDataModule(L.LightningDataModule):
 
     def _train_batches(self) -> Iterator[MicroBatch]:
         """Yields one rollout. The cursor moves as soon as the rollout is collected."""
-        trainer = self.trainer
+        run = self.trainer
         for micro in self.rollouts.batches(
-            self.cursor, trainer.global_step, trainer.current_epoch, trainer.strategy.root_device
+            self.cursor, run.global_step, run.current_epoch, run.strategy.root_device
         ):
             self.cursor = micro.mini_batch.rollout.rollout.cursor
             yield micro
@@ -276,14 +267,13 @@ class RolloutDataModule(L.LightningDataModule):
 
     def _validation_batches(self) -> Iterator[ValidationBatch]:
         """Validates this rank's share of the prompts, with the same random numbers every time."""
-        world = World()
         for name, count in self._validation_counts().items():
             benchmark = self.benchmarks[name]
             # Every benchmark numbers its prompts from 0. The name makes their seeds differ.
             key = () if benchmark.task is self.task else (name,)
             yield from self.validation.batches(
                 name,
-                self.prompts.validation[name][world.rank :: world.size],
+                self.prompts.validation[name][World().rank :: World().size],
                 count,
                 benchmark.samples,
                 self.decoding.max_new_tokens,

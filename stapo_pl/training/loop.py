@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
-from torch import Tensor
 
 from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens, TokenStatistics
 from stapo_pl.core.means import Means
@@ -27,7 +25,7 @@ from stapo_pl.core.seeding import reseed
 from stapo_pl.core.world import World
 from stapo_pl.objectives import Objective
 from stapo_pl.rollout.batching import cut
-from stapo_pl.rollout.pruning import mark
+from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.source import RolloutSource
 from stapo_pl.training.events import (
     Events,
@@ -37,7 +35,7 @@ from stapo_pl.training.events import (
     RolloutScored,
 )
 from stapo_pl.training.gap import SamplerGap
-from stapo_pl.training.scoring import Scorer
+from stapo_pl.training.scoring import Scorer, sizes
 
 
 @dataclass
@@ -48,8 +46,7 @@ class Rollouts:
     micro_batches: int
     """The number of micro-batches that a mini-batch is cut into on this rank."""
     events: Events
-    prune_sample: float | None
-    """See `rollout/pruning.py`. None passes all sequences through the policy."""
+    pruning: Pruning | None
 
     def batches(
         self, cursor: int, version: int, number: int, device: torch.device
@@ -67,14 +64,12 @@ class Rollouts:
         # Sampling may use global random numbers, and how many depends on the sampler. A new seed
         # after it makes the updates (dropout) independent of that, and the same after a resume.
         reseed(self.source.seed, "update", number, World().rank)
-        sizes, temperature = self.source.sizes, self.source.decoding.temperature
-        key = (self.source.seed, "prune", number, World().rank)
-        share = self.prune_sample
-        pruning = None if share is None else partial(mark, sample=share, key=key)
-        batch = cut(rollout, version, sizes, self.micro_batches, temperature, pruning)
-        for step in range(sizes.steps_per_rollout):
-            self.events.tell(Phase("update", step, sizes.steps_per_rollout))
-            mini_batch = batch.mini_batches[step % sizes.mini_batches].at_step(step)
+        source, steps = self.source, self.source.sizes.steps_per_rollout
+        how = source.sizes, self.micro_batches, source.decoding.temperature, self.pruning
+        batch = cut(rollout, version, number, *how)
+        for step in range(steps):
+            self.events.tell(Phase("update", step, steps))
+            mini_batch = batch.mini_batches[step % len(batch.mini_batches)].at_step(step)
             yield from mini_batch.micro_batches
 
 
@@ -121,22 +116,20 @@ class Learner:
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior
         mini_batch.behavior = behavior
         statistics = self.scorer.statistics(mini_batch) if is_stale else behavior
-        micros, world, device = mini_batch.micro_batches, World(), self.scorer.device
-        parts = [micro.tokens.to(device) for micro in [*micros, *mini_batch.left_out]]
-        tokens = Tokens.cat(parts)
+        world, device = World(), self.scorer.device
+        micros = [*mini_batch.micro_batches, *mini_batch.left_out]
+        tokens = Tokens.cat([micro.tokens.to(device) for micro in micros])
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
         # The curve shows how many decisions differ from those of the cheaper statistics.
         if is_stale and behavior is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)
             self.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
-        if mini_batch.left_out:
-            kept = sum(len(part) for part in parts[: len(micros)])
-            self.means.update({"pruned_fraction": torch.arange(len(tokens), device=device) >= kept})
+        self.means.update({"pruned_fraction": tokens.curve_weights_T == 0})
         mini_batch.is_empty = int(world.sum(torch.tensor(len(tokens), device=device))) == 0
-        for micro, part in zip(micros, tokens.split([len(part) for part in parts]), strict=False):
+        for micro, part in zip(micros, tokens.split(sizes(micros)), strict=True):
             micro.tokens = part
 
-    def loss(self, micro: MicroBatch) -> Tensor:
+    def loss(self, micro: MicroBatch) -> torch.Tensor:
         """Returns the micro-batch's part of the loss. The parts of all ranks add up to the loss."""
         mini_batch, tokens = micro.mini_batch, micro.tokens
         behavior_T = self.scorer.behavior_logprobs(micro) if mini_batch.step == 0 else None

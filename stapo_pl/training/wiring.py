@@ -36,7 +36,7 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
     if len(samplers) != 1:
         raise ConfigError(f"callbacks: a run has one SamplerCallback, got {len(samplers)}")
     data.connect(
-        samplers[0],
+        samplers[0].generate,
         module.tokenizer,
         module.model_config,
         module.path,

@@ -1,0 +1,162 @@
+"""Sequences that teach nothing: which have a pass, and for how many tokens they stand in curves."""
+
+from __future__ import annotations
+
+import math
+import random
+from statistics import mean, stdev
+
+import pytest
+import torch
+
+from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.types import Rollout
+from stapo_pl.core.world import World
+from stapo_pl.objectives import DAPO, GRPO, S2T, TopEntropy
+from stapo_pl.rollout.batching import cut
+from stapo_pl.rollout.pruning import Pruning
+from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.training.scoring import Scorer
+from support.carriers import trajectory
+from support.objectives import build_objective
+from support.places import OBJECTIVES
+from support.policies import tiny_policy
+
+VOCABULARY = 40
+
+
+def responses(count: int = 24, teaching: int = 3, seed: int = 0):
+    """Of unlike lengths; every n-th one teaches."""
+    draw, made = random.Random(seed), []
+    for i in range(count):
+        advantage = draw.gauss(0, 1) if i % teaching == 0 else 0.0
+        prompt, response = (
+            [draw.randrange(2, VOCABULARY) for _ in range(n)]
+            for n in (3 + i % 4, draw.randint(1, 20))
+        )
+        made.append(trajectory(prompt, response, advantage))
+        made[-1].place = i
+    return made
+
+
+def tokens_of(trajectories) -> int:
+    return sum(len(t.completion.token_ids) for t in trajectories)
+
+
+def test_what_teaches_is_kept_and_weights_add_up_to_all_tokens():
+    for seed in range(50):
+        made = responses(seed=seed)
+        Pruning(0.1, seed).mark(made, rollout=seed, mini_batch=0)
+        for one in made:
+            assert one.curve_weight == 1 if one.advantage else one.curve_weight != 1
+        total = sum(one.curve_weight * len(one.completion.token_ids) for one in made)
+        assert total == pytest.approx(tokens_of(made))
+        drawn = [one for one in made if one.curve_weight and not one.advantage]
+        assert drawn and tokens_of(drawn) < 0.3 * tokens_of(made)
+
+
+def test_weighted_means_are_unbiased():
+    """A value that grows with the length of its response would show a bias."""
+    made = responses(60)
+    values = [len(one.completion.token_ids) + 0.1 * i for i, one in enumerate(made)]
+    total = tokens_of(made)
+    full = sum(v * len(t.completion.token_ids) for v, t in zip(values, made, strict=True)) / total
+    estimates = []
+    for seed in range(200):
+        Pruning(0.1, seed).mark(made, rollout=3, mini_batch=1)
+        estimates.append(
+            sum(
+                v * t.curve_weight * len(t.completion.token_ids)
+                for v, t in zip(values, made, strict=True)
+            )
+            / total
+        )
+    error = stdev(estimates) / math.sqrt(len(estimates))
+    assert error > 0 and abs(mean(estimates) - full) < 4 * error
+
+
+def test_nothing_is_left_out_where_little_would_be_saved():
+    for made in (responses(6, teaching=1), responses(1, teaching=2), responses(8)[1:2], []):
+        Pruning(1.0, 0).mark(made, rollout=0, mini_batch=0)
+        assert all(one.curve_weight == 1 for one in made)
+    # A response of which no token teaches needs no pass either.
+    filtered = [trajectory([1], [2] * 4, 1.0, mask=[False] * 4) for _ in range(3)]
+    Pruning(0.0, 0).mark(filtered, rollout=0, mini_batch=0)
+    assert sum(one.curve_weight == 0 for one in filtered) >= 2
+
+
+class Passes:
+    """The passes of a policy and of one that was a little different, counted."""
+
+    dropout = False
+    device = torch.device("cpu")
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.policy, self.old = (tiny_policy(VOCABULARY, seed=1) for _ in range(2))
+        with torch.no_grad():
+            for p in self.old.parameters():
+                p += 0.02 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        self.sequences = 0
+
+    def statistics(self, micro) -> TokenStatistics:
+        with torch.no_grad():
+            return self.old(micro)
+
+    def current(self, micro) -> TokenStatistics:
+        self.sequences += len(micro.lengths)
+        return self.policy(micro)
+
+
+def gradient(objective, passes: Passes, trajectories, pruning, micro_batches: int):
+    """The whole path of a step, and the surrogate loss."""
+    sizes = BatchSizes(len(trajectories), 2, len(trajectories), 1)
+    rollout = Rollout(0, [[one] for one in trajectories])
+    (mini_batch,) = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning).mini_batches
+    Scorer(objective, passes, "recompute", 2).score(mini_batch, is_first=True)
+    micros = [*mini_batch.micro_batches, *mini_batch.left_out]
+    tokens = Tokens.cat([micro.tokens for micro in micros])
+    objective.set_weights(tokens, mini_batch.behavior, World(), 20)
+    passes.policy.zero_grad()
+    parts = tokens.split([len(micro.tokens) for micro in micros])
+    total = 0.0
+    for micro, part in zip(mini_batch.micro_batches, parts, strict=False):
+        loss, _ = objective.loss(passes.current(micro), part)
+        loss.backward()
+        total += loss.item()
+    return torch.cat([p.grad.flatten() for p in passes.policy.parameters()]), total
+
+
+@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean", None])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_gradient_is_that_of_all_sequences(generator, name, aggregation):
+    overrides = {"aggregation": aggregation} if aggregation else {}
+    objective = build_objective(name, **overrides | ({"tau_p": 0.05} if "stapo" in name else {}))
+    assert objective.can_prune
+    passes, made = Passes(generator), responses()
+    whole, loss = gradient(objective, passes, made, None, 1)
+    all_sequences, passes.sequences = passes.sequences, 0
+    assert whole.abs().max() > 0 and all_sequences == len(made)
+    for micro_batches in (1, 3):
+        pruned, its_loss = gradient(objective, passes, made, Pruning(0.05, 1), micro_batches)
+        assert (pruned - whole).norm() / whole.norm() < 1e-9
+        assert its_loss == pytest.approx(loss, abs=1e-12)
+    assert passes.sequences < 2 * 0.6 * all_sequences
+
+
+def test_what_allows_pruning_is_declared():
+    assert GRPO().can_prune and DAPO().can_prune
+    assert not GRPO(kl_coef=0.1).can_prune and not GRPO(entropy_coef=0.1).can_prune
+
+    class Own(GRPO):
+        def token_loss(self, current, tokens):
+            return current.logprobs_T, {}
+
+    class Inherits(GRPO):
+        clip_low = 0.1
+
+    class Declares(Own):
+        zero_advantage_is_silent = True
+
+    assert not Own().can_prune and Inherits().can_prune and Declares().can_prune
+    needs = [S2T(scope="rare"), S2T(scope="all"), TopEntropy()]
+    assert [one.needs_all_statistics for one in needs] == [False, True, True]
