@@ -193,7 +193,9 @@ class RolloutDataModule(L.LightningDataModule):
             self.sizes,
             self.seed,
         )
-        pruning = self.pruning if self.can_prune else None
+        # With dynamic sampling all groups teach, so that nothing is left out.
+        prunes = self.can_prune and self.rules.dynamic_sampling is None
+        pruning = self.pruning if prunes else None
         self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, pruning)
 
     def teardown(self, stage: str) -> None:

@@ -54,7 +54,8 @@ class MiniBatchDone:
     mini_batch: MiniBatch
     """The mini-batch, with its trajectories."""
     tokens: Tokens
-    """All response tokens of this rank, with their advantages, log-probabilities and weights."""
+    """All response tokens of this rank that had a pass, with their advantages, log-probabilities
+    and weights. Those without a pass are in `mini_batch.left_out`."""
     statistics: TokenStatistics
     """The statistics of these tokens under the policy that is being updated, without gradient."""
 

@@ -51,9 +51,10 @@ def check_aligned(event: MiniBatchDone) -> None:
     assert lengths == {len(tokens)} == {len(tokens.weights_T)}
 
 
-def test_a_mini_batch_is_told_with_everything_aligned(tmp_path):
+@pytest.mark.parametrize("prune", ["true", "false"])
+def test_a_mini_batch_is_told_with_everything_aligned(tmp_path, prune):
     listener, second = Listener(MiniBatchDone), Listener(MiniBatchDone, StepDone, RolloutDone)
-    cli = fit(make(tmp_path, *RARE), listener, second)
+    cli = fit(make(tmp_path, *RARE, f"data.prune={prune}"), listener, second)
     assert len(listener.heard) == 4
     for step, event in enumerate(listener.heard):
         check_aligned(event)
@@ -62,9 +63,14 @@ def test_a_mini_batch_is_told_with_everything_aligned(tmp_path):
             own = event.tokens.sequence_T == number
             advantage = torch.full((int(own.sum()),), trajectory.advantage)
             assert torch.equal(event.tokens.advantages_T[own], advantage)
-        assert event.tokens.weights_T.sum().item() == pytest.approx(1)
-        # The curve of the step is the mean of what was told.
-        told = event.statistics.entropy_T.mean().item()
+        # What was left out has the rest of the weight, and its advantages are 0.
+        rest = sum(len(micro.tokens) for micro in event.mini_batch.left_out)
+        assert (rest > 0) == (prune == "true")
+        assert event.tokens.weights_T.sum().item() == pytest.approx(1) or rest
+        # The curve of the step is the weighted mean of what was told.
+        weights_T = event.tokens.curve_weights_T
+        assert weights_T.sum().item() == pytest.approx(len(weights_T) + rest)
+        told = (event.statistics.entropy_T * weights_T).sum().item() / weights_T.sum().item()
         assert scalars(cli)["policy/entropy"][step][1] == pytest.approx(told, rel=1e-5)
     kinds = [type(event) for event in second.heard]
     assert kinds == [MiniBatchDone, StepDone, MiniBatchDone, StepDone, RolloutDone] * 2

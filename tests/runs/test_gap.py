@@ -30,7 +30,8 @@ def set_engine(cli, engine) -> None:
 
 
 def test_the_gap_is_measured_and_warned_of(tmp_path):
-    cli = make(tmp_path, "objective=grpo", "trainer.max_epochs=1", "data.prompts_per_mini_batch=8")
+    words = ("objective=grpo", "trainer.max_epochs=1", "data.prompts_per_mini_batch=8")
+    cli = make(tmp_path, *words, "data.prune=false")
     set_engine(cli, Off())
     with pytest.warns(
         UserWarning, match=r"step 0: the sampler's .* by 0\.2 in the mean \(KL 0\.02\d*, up to 2\)"
@@ -61,6 +62,7 @@ def test_a_gap_can_stop_the_run_before_the_first_update(tmp_path, source):
 
 def test_corrections_in_a_run_are_logged(tmp_path):
     words = ("objective=grpo", "objective.correction=IcePop", "objective.correction.high=2")
+    words += ("data.prune=false",)
     cli = make(tmp_path, *words, "trainer.max_epochs=1", "data.prompts_per_mini_batch=8")
     set_engine(cli, Off())
     with pytest.warns(UserWarning):

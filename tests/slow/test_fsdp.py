@@ -20,7 +20,9 @@ from support.ranks import (
     COMPILE,
     OFFLOAD,
     PACK,
+    SAME,
     SHARDED,
+    STEPS,
     assert_equal_curves,
     check_ten_steps,
     recorded,
@@ -33,6 +35,16 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("objective", ["grpo", "dapo", "stapo_v1", "entropy20"])
 def test_ten_steps_of_two_ranks_are_those_of_one(tmp_path, objective):
     check_ten_steps(tmp_path, objective)
+
+
+@pytest.mark.parametrize("objective", ["stapo", "stapo_v1"])
+def test_what_has_no_pass_is_the_same_for_two_ranks(tmp_path, objective):
+    """The first asks for no statistics of what is left out, the second for those of all tokens."""
+    one, words = recorded(tmp_path, f"objective={objective}", kl_coef=0)
+    assert any(share > 0 for _, share in read_scalars(one)["policy/pruned_fraction"])
+    assert_equal_curves(run(tmp_path, 2, *words), one, STEPS, names=SAME)
+    whole = run(tmp_path / "whole", 2, *words, "data.prune=false")
+    assert_equal_curves(whole, one, STEPS, names=SAME)
 
 
 @pytest.fixture(scope="module")

@@ -46,20 +46,34 @@ def folder_of(logs: Path) -> Path:
     return newest
 
 
-def assert_equal_curves(actual: Path, expected: Path, steps: int, tolerance: float = 1e-6) -> None:
+SAME = ("loss", "grad_norm", "silenced_fraction")
+
+
+def assert_equal_curves(
+    actual: Path,
+    expected: Path,
+    steps: int,
+    tolerance: float = 1e-6,
+    names: tuple[str, ...] = (*SAME, "kl_reference"),
+) -> None:
     actual, expected = read_scalars(actual), read_scalars(expected)
-    for name in ("loss", "grad_norm", "silenced_fraction", "kl_reference"):
+    for name in names:
         curve = expected[f"policy/{name}"]
         assert len(curve) == steps
         bounds = [(step, pytest.approx(v, rel=tolerance, abs=tolerance)) for step, v in curve]
         assert actual[f"policy/{name}"] == bounds, name
 
 
-def recorded(folder: Path, *words: str) -> tuple[Path, tuple[str, ...]]:
+def recorded(folder: Path, *words: str, kl_coef: float = 0.1) -> tuple[Path, tuple[str, ...]]:
     """The folder of a run of one process, and the words of others on the same rollouts."""
     sampler = ("sampler=support.recording.Recording", f"sampler.file={folder / 'rollouts.pt'}")
     # Adam divides the rounding of a small gradient by its size, and so makes it a large one.
-    words += ("model.optimizer=SGD", "model.optimizer.lr=0.1", "objective.kl_coef=0.1", *sampler)
+    words += (
+        "model.optimizer=SGD",
+        "model.optimizer.lr=0.1",
+        f"objective.kl_coef={kl_coef}",
+        *sampler,
+    )
     one = run(folder / "recorded", 1, *words, "sampler.replay=false")
     return one, (*words, "sampler.replay=true")
 
