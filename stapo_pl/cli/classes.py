@@ -67,10 +67,10 @@ def complete_inside(parser: ArgumentParser, value: dict[str, Any], place: str = 
 
 
 def public_path(cls: type) -> str:
-    """Returns the shortest import path of a class, as jsonargparse does for defaults.
+    """Returns the shortest import path of a class. jsonargparse uses the same path for defaults.
 
-    It names the package that offers the class, not the file that has it. Files may be split or
-    renamed, and the config.yaml of a run still names the same class.
+    It names the package that offers the class, not the file that defines it. If the file is split
+    or renamed, the config.yaml of an old run still names the same class.
     """
     parts = cls.__module__.split(".")
     for end in range(1, len(parts)):

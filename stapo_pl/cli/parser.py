@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-# If a setting may be a class or something else, jsonargparse raises an error that begins with this.
-# Its cause is the error of the class.
+# If a setting may be a class or something else and the class refuses its arguments, jsonargparse
+# raises an error that begins with this text. The error of the class is its cause.
 _NO_ALTERNATIVE = "Does not validate against any of the Union subtypes"
 
 

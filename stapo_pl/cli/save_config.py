@@ -22,7 +22,7 @@ class _SaveConfig(SaveConfigCallback):
     """Writes config.yaml, and logs all settings as hyperparameters and as a text.
 
     config.yaml is written only when training begins. If a resumed run is refused before, the old
-    file stays, and the checkpoints can still be exported with it.
+    file stays, and still says how the checkpoints were made.
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -70,8 +70,8 @@ def step_reached(path: Path) -> int:
     """The number of optimizer steps that a checkpoint has had. Reads no weights.
 
     Raises:
-        ConfigError: it has the form of another version of this package; or it was written inside
-            a rollout, and a run can only resume between rollouts.
+        ConfigError: another version of this package wrote it in another format; or it was written
+            inside a rollout, and a run can only resume between rollouts.
     """
     file = path / "meta.pt" if path.is_dir() else path
     saved = torch.load(file, map_location="cpu", mmap=True, weights_only=False)

@@ -31,8 +31,8 @@ class RolloutCurves:
     def of_rollout(self) -> dict[str, float]:
         """Returns all curves of the rollout that ends. Times are in seconds.
 
-        The throughput counts all of the time from the begin of the rollout to its last update. It
-        includes what has no curve of its own, such as putting the sampler to sleep.
+        The throughput counts all time from the beginning of the rollout to the end of its last
+        update, also time that is in no other curve, such as putting the sampler to sleep.
         """
         metrics = dict(self._metrics)
         metrics["time/update_s"] = self._end - self._since

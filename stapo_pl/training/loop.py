@@ -109,8 +109,8 @@ class Learner:
 
     def decide(self, mini_batch: MiniBatch) -> None:
         """Decides which tokens teach, and how much, over the whole mini-batch and all ranks."""
-        # After the first step the policy is another than the one that made the rollout. Then a
-        # selection that asks for the current policy's statistics needs a pass of its own.
+        # After the first step, the policy is no longer the one that made the rollout. A selection
+        # that asks for statistics of the current policy then needs a pass of its own.
         is_stale = self.objective.needs_current_statistics and mini_batch.step > 0
         # The copy for the rollout's first step was made before the rollout was scored.
         behavior = mini_batch.rollout.mini_batches[mini_batch.number].behavior

@@ -94,7 +94,7 @@ class Scorer:
         """Returns log-probabilities under the policy that made the rollout.
 
         This may be called only at the first step of a rollout, before the policy is updated. The
-        result is None if the pass with gradient, which comes next, gives them.
+        result is None if no pass is needed here, because the coming pass with gradient gives them.
         """
         if self.old_logprobs == "recompute":
             return micro.tokens.old_logprobs_T

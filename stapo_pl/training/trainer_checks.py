@@ -16,7 +16,8 @@ from stapo_pl.training.strategy import DDP, FSDP
 def check_strategy(strategy: type | str | None) -> None:
     """Refuses a strategy that is not supported.
 
-    Other strategies would send shares of weights to the sampler, or have not been tried.
+    A strategy that is not supported would send shares of weights to the sampler, or has not been
+    tried.
 
     Args:
         strategy: the class of the strategy, or its name in Lightning.
