@@ -2,8 +2,9 @@
 
 pip install -e ".[benchmark]" && python scripts/benchmark.py
 
-Both train in processes of their own, in turns, and each is timed from the end of its first
-optimizer step to the end of its last, so loading and warming up do not count.
+Each trains in a process of its own, in turns, and is timed from the end of its first optimizer
+step to the end of its last, so loading and warming up do not count. stapo_pl runs twice: as it is,
+and with data.prune=false, which passes sequences that teach nothing through the policy as TRL does.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+
+from stapo_pl.policy.model import shipped_policy
 
 FIT = Path(__file__).parent / "fit.py"
 PROMPTS, GROUP, NEW_TOKENS, MICRO_BATCHES, LR = 32, 8, 64, 4, 4e-4
 
 
-def ours(steps: int, folder: str) -> float:
+def ours(steps: int, folder: str, model: str, prune: bool) -> float:
     """Seconds between the ends of the first and the last step."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -32,6 +37,7 @@ def ours(steps: int, folder: str) -> float:
         f"trainer.accumulate_grad_batches={MICRO_BATCHES}",
         f"trainer.check_val_every_n_epoch={steps + 1}", f"model.optimizer.lr={LR}",
         "task.validation_size=1", "run.name=benchmark", f"run.logs={folder}",
+        f"model.path={model}", f"data.prune={str(prune).lower()}",
     ]  # fmt: skip
     subprocess.run([sys.executable, str(FIT), *words], check=True, capture_output=True)
     events = EventAccumulator(f"{folder}/benchmark/version_0")
@@ -40,21 +46,21 @@ def ours(steps: int, folder: str) -> float:
     return times[-1] - times[0]
 
 
-def trl(steps: int, folder: str) -> float:
+def trl(steps: int, folder: str, model: str) -> float:
     """The same for TRL, in a process of its own."""
     result = subprocess.run(
-        [sys.executable, __file__, "--worker", "--steps", str(steps), "--folder", folder],
+        [sys.executable, __file__, "--worker", "--steps", str(steps), "--folder", folder,
+         "--model", model],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     return float(result.stdout.split()[-1])
 
 
-def trl_worker(steps: int, folder: str) -> None:
+def trl_worker(steps: int, folder: str, model: str) -> None:
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from stapo_pl.policy.model import shipped_policy
     from stapo_pl.rewards.answers.boxed import last_boxed
     from stapo_pl.tasks import Arithmetic
 
@@ -74,10 +80,10 @@ def trl_worker(steps: int, folder: str) -> None:
     ]
     clock = Clock()
     trainer = GRPOTrainer(
-        model=str(shipped_policy()),
+        model=model,
         reward_funcs=reward,
         train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(shipped_policy(), padding_side="left"),
+        processing_class=AutoTokenizer.from_pretrained(model, padding_side="left"),
         callbacks=[clock],
         args=GRPOConfig(
             output_dir=folder, max_steps=steps, learning_rate=LR, use_cpu=True, bf16=False,
@@ -99,21 +105,29 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=16, help="optimizer steps of a turn")
     parser.add_argument("--turns", type=int, default=3, help="turns of each")
+    parser.add_argument("--model", default=str(shipped_policy()), help="model folder to train")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        return trl_worker(args.steps, args.folder)
+        return trl_worker(args.steps, args.folder, args.model)
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
-    rates: dict[str, list[float]] = {"stapo_pl": [], "TRL": []}
+    runs: dict[str, Callable[[int, str, str], float]]
+    runs = {"stapo_pl": partial(ours, prune=True), "unpruned": partial(ours, prune=False)}
+    runs["TRL"] = trl
+    rates: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(args.turns):
-        for name, run in (("stapo_pl", ours), ("TRL", trl)):
+        for name, run in runs.items():
             with tempfile.TemporaryDirectory() as folder:
-                seconds = run(args.steps, folder)
+                seconds = run(args.steps, folder, args.model)
             rates[name].append((args.steps - 1) * PROMPTS * GROUP / seconds)
             print(f"turn {turn + 1}: {name:<9}{rates[name][-1]:7.1f} samples/s", flush=True)
-    mine, theirs = (median(rates[name]) for name in ("stapo_pl", "TRL"))
-    print(f"median: stapo_pl {mine:.1f}, TRL {theirs:.1f} samples/s, ratio {mine / theirs:.2f}")
+    rate = {name: median(found) for name, found in rates.items()}
+    print(
+        f"median: stapo_pl {rate['stapo_pl']:.1f}, unpruned {rate['unpruned']:.1f}, TRL "
+        f"{rate['TRL']:.1f} samples/s; ratio to TRL {rate['stapo_pl'] / rate['TRL']:.2f}, "
+        f"unpruned {rate['unpruned'] / rate['TRL']:.2f}"
+    )
 
 
 if __name__ == "__main__":
