@@ -238,20 +238,18 @@ def _outside_in(words: list[str], grammar: Grammar) -> list[str]:
     left out, because the last word on a key holds: `model.lora.rank=4 model.lora={rank: 8}` is rank
     8, and `model.lora.rank=4 model.lora=null` has no adapters.
     """
+
+    def place(unit: Unit) -> str:
+        return grammar.in_full(place_of(unit.key))
+
     ordered: list[Unit] = []
     for unit in units(words):
         inside = f"{unit.key}."
-        set_here: set[str] = set()
-        if (unit.value or "").startswith("{") and not unit.key.endswith("+"):
+        if unit.value == "null":
+            ordered = [other for other in ordered if not place(other).startswith(inside)]
+        elif (unit.value or "").startswith("{") and not unit.key.endswith("+"):
             set_here = {grammar.in_full(place_of(leaf)) for leaf, _ in leaves(unit.key, unit.value)}
-        places = [grammar.in_full(place_of(other.key)) for other in ordered]
-        ordered = [
-            other
-            for other, place in zip(ordered, places, strict=True)
-            if place not in set_here
-            and not (unit.value == "null" and f"{place}.".startswith(inside) and place != unit.key)
-        ]
-        places = [grammar.in_full(other.key) for other in ordered]
-        first = next((i for i, place in enumerate(places) if place.startswith(inside)), None)
-        ordered.insert(len(ordered) if first is None else first, unit)
+            ordered = [other for other in ordered if place(other) not in set_here]
+        parts = (i for i, other in enumerate(ordered) if place(other).startswith(inside))
+        ordered.insert(next(parts, len(ordered)), unit)
     return [word for unit in ordered for word in unit.words]

@@ -19,7 +19,10 @@ SILENT = (
 )  # fmt: skip
 # Settings that change the weights only by rounding. They are not in the name, so a run can be
 # resumed with other values of them.
-ROUNDING = ("model.packing", "model.gradient_checkpointing", "model.compile_layers")
+ROUNDING = (
+    "model.packing", "model.gradient_checkpointing", "model.compile_layers", "data.prune",
+    "data.prune_sample",
+)  # fmt: skip
 # The only settings of the trainer that are in the name. The number of rollouts is not, so that a
 # run can be made longer.
 _TRAINER = ("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm", "trainer.precision")

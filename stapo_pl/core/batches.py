@@ -40,7 +40,7 @@ class TokenStatistics:
     def of_certain(count: int, device: torch.device) -> TokenStatistics:
         """Returns statistics of tokens that had probability 1. They stand for unknown ones."""
         zeros = torch.zeros(count, device=device)
-        return TokenStatistics(zeros, zeros, zeros + 1)
+        return TokenStatistics(zeros, zeros, torch.ones_like(zeros))
 
     @staticmethod
     def cat(parts: Sequence[TokenStatistics]) -> TokenStatistics:

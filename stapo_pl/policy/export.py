@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed.checkpoint as dcp
 import yaml
 from transformers import GenerationConfig
@@ -17,7 +15,7 @@ from stapo_pl.policy.endings import end_tokens
 from stapo_pl.policy.loading import load_policy, load_tokenizer
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy, shipped_policy
-from stapo_pl.policy.saved import PREFIX, read_description
+from stapo_pl.policy.saved import PREFIX, read
 
 
 def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
@@ -39,7 +37,7 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"{checkpoint}: no such checkpoint")
     if out.exists() and not overwrite:
         raise ConfigError(f"{out} exists: give another folder, or --overwrite to replace it")
-    saved = _read(checkpoint)
+    saved = read(checkpoint, checkpoint)
     path, lora = saved["policy"]["path"] or str(shipped_policy()), saved["policy"]["lora"]
     policy = load_policy(path)
     if lora is None:
@@ -66,20 +64,6 @@ def export(checkpoint: Path, out: Path, overwrite: bool = False) -> None:
     if out.exists():
         shutil.rmtree(out)
     unfinished.rename(out)
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    """Returns the contents of a checkpoint. Of a sharded one, the weights are missing.
-
-    Raises:
-        ConfigError: it is not a checkpoint of this version of the package.
-    """
-    file = checkpoint / "meta.pt" if checkpoint.is_dir() else checkpoint
-    if not (file.is_file() and zipfile.is_zipfile(file)):
-        raise ConfigError(f"{checkpoint}: not a checkpoint")
-    saved = torch.load(file, map_location="cpu", weights_only=False)
-    read_description(saved, checkpoint)
-    return saved
 
 
 def _load_weights(policy: Policy, saved: dict[str, Any], checkpoint: Path, path: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,26 +38,30 @@ def description(path: str, lora: LoRA | None, stop_token_ids: list[int]) -> dict
     }
 
 
-def read_description(checkpoint: Any, name: object) -> dict[str, Any]:
-    """Returns the description in a checkpoint.
+def read(path: Path, name: object) -> dict[str, Any]:
+    """Returns the contents of a checkpoint. Weights are read when they are used.
 
     Args:
-        checkpoint: the contents of the checkpoint. The weights may be missing.
+        path: the checkpoint. If it is sharded, it is a folder, and its weights are missing here.
         name: the name of the checkpoint, for errors.
 
     Raises:
-        ConfigError: it is not a checkpoint of Lightning, or another version of this package wrote
-            it in another format.
+        ConfigError: it is not a checkpoint, or another version of this package wrote it in another
+            format.
     """
-    if not (isinstance(checkpoint, dict) and "global_step" in checkpoint):
+    file = path / "meta.pt" if path.is_dir() else path
+    is_archive = file.is_file() and zipfile.is_zipfile(file)
+    saved = (
+        torch.load(file, map_location="cpu", mmap=True, weights_only=False) if is_archive else None
+    )
+    if not (isinstance(saved, dict) and "global_step" in saved):
         raise ConfigError(f"{name}: not a checkpoint")
-    found = checkpoint.get("policy", {})
-    if (number := found.get("format", 1)) != FORMAT:
+    if (number := saved.get("policy", {}).get("format", 1)) != FORMAT:
         raise ConfigError(
             f"{name}: the checkpoint has format {number}, and this version of stapo_pl reads "
             f"format {FORMAT} only; resume and export it with the version that wrote it"
         )
-    return found
+    return saved
 
 
 def check_alpha(saved: Mapping[str, Any] | None, lora: LoRA | None) -> None:

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from stapo_pl.core.errors import ConfigError, TrainingError
-from stapo_pl.policy.saved import read_description
+from stapo_pl.policy.saved import read
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -70,12 +69,10 @@ def step_reached(path: Path) -> int:
     """The number of optimizer steps that a checkpoint has had. Reads no weights.
 
     Raises:
-        ConfigError: another version of this package wrote it in another format; or it was written
-            inside a rollout, and a run can only resume between rollouts.
+        ConfigError: `saved.read` refuses it; or it was written inside a rollout, and a run can
+            only resume between rollouts.
     """
-    file = path / "meta.pt" if path.is_dir() else path
-    saved = torch.load(file, map_location="cpu", mmap=True, weights_only=False)
-    read_description(saved, f"ckpt_path={path}")
+    saved = read(path, f"ckpt_path={path}")
     progress = saved["loops"]["fit_loop"]["epoch_progress"]["current"]
     if progress["ready"] != progress["processed"]:
         raise ConfigError(

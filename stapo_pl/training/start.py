@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,12 +80,10 @@ def check_checkpoint(path: Path, sharded: bool) -> int:
         sharded: whether the run uses FSDP.
 
     Raises:
-        ConfigError: it is not a checkpoint, or it was written with FSDP and the run does not use
-            it, or the other way round; or `step_reached` refuses it.
+        ConfigError: `step_reached` refuses it, or it was written with FSDP and the run does not
+            use it, or the other way round.
     """
-    whole = (path / "meta.pt").is_file() if path.is_dir() else zipfile.is_zipfile(path)
-    if not whole:
-        raise ConfigError(f"ckpt_path={path}: not a checkpoint")
+    step = step_reached(path)
     if path.is_dir() and not sharded:
         raise ConfigError(
             f"ckpt_path={path}: the checkpoint is sharded; go on with trainer=fsdp, on any number "
@@ -97,4 +94,4 @@ def check_checkpoint(path: Path, sharded: bool) -> int:
             f"ckpt_path={path}: the checkpoint is not sharded; go on without trainer=fsdp, or "
             "start from the model folder that stapo export makes of it"
         )
-    return step_reached(path)
+    return step

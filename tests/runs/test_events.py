@@ -63,10 +63,11 @@ def test_a_mini_batch_is_told_with_everything_aligned(tmp_path, prune):
             own = event.tokens.sequence_T == number
             advantage = torch.full((int(own.sum()),), trajectory.advantage)
             assert torch.equal(event.tokens.advantages_T[own], advantage)
-        # What was left out has the rest of the weight, and its advantages are 0.
+        # Each token that was left out has the weight of one that teaches.
         rest = sum(len(micro.tokens) for micro in event.mini_batch.left_out)
         assert (rest > 0) == (prune == "true")
-        assert event.tokens.weights_T.sum().item() == pytest.approx(1) or rest
+        weights_T = event.tokens.weights_T
+        assert (weights_T.sum() + rest * weights_T.max()).item() == pytest.approx(1)
         # The curve of the step is the weighted mean of what was told.
         weights_T = event.tokens.curve_weights_T
         assert weights_T.sum().item() == pytest.approx(len(weights_T) + rest)

@@ -40,7 +40,7 @@ def name(folder, *words: str) -> str:
         ("model.optimizer.betas=[0.9,0.95]", "stapo-arithmetic-betas_0.9_0.95-seed0"),
         ("trainer.gradient_clip_val=0.5", "stapo-arithmetic-gradient_clip_val0.5-seed0"),
         (
-            "trainer.max_epochs=3 data.validation.samples=3 model.packing=true "
+            "trainer.max_epochs=3 data.validation.samples=3 model.packing=true data.prune=false "
             "sampler=transformers trainer.log_every_n_steps=2 data.grading.workers=1",
             "stapo-arithmetic-seed0",
         ),

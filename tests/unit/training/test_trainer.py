@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import distributed
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.training import trainer as trainers
+from stapo_pl.training.strategy import DDP, FSDP
 from stapo_pl.training.trainer import RolloutTrainer
 from support.fitting import build
 
@@ -78,9 +80,13 @@ def test_strategies_that_hand_out_shards_are_refused(tmp_path, strategy):
         build([f"trainer.strategy={strategy}"], tmp_path)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "ddp", "stapo_pl.training.strategy.FSDP"])
-def test_strategies_that_are_known_to_work(tmp_path, strategy):
-    build([f"trainer.strategy={strategy}", "trainer.accelerator=cpu"], tmp_path)
+@pytest.mark.parametrize(
+    "strategy, kind",
+    [("auto", SingleDeviceStrategy), ("ddp", DDP), ("stapo_pl.training.strategy.FSDP", FSDP)],
+)
+def test_strategies_that_are_known_to_work(tmp_path, strategy, kind):
+    words = [f"trainer.strategy={strategy}", "trainer.accelerator=cpu"]
+    assert isinstance(build(words, tmp_path).trainer.strategy, kind)
 
 
 def waits(cli) -> timedelta:
