@@ -23,7 +23,13 @@ from statistics import median
 from stapo_pl.policy.model import shipped_policy
 
 FIT = Path(__file__).parent / "fit.py"
-PROMPTS, GROUP, NEW_TOKENS, MICRO_BATCHES, LR = 32, 8, 64, 4, 4e-4
+PROMPTS, GROUP, NEW_TOKENS, MICRO_BATCHES, LR = (
+    32,
+    8,
+    96,
+    4,
+    4e-4,
+)  # those of the default run, but one step a rollout
 
 
 def ours(steps: int, folder: str, model: str, prune: bool) -> float:

@@ -16,14 +16,14 @@ from transformers.cache_utils import DynamicLayer
 
 from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers.drawing import Draw
+from stapo_pl.samplers.roomy_cache import Part, RoomyCache, joined
 from stapo_pl.samplers.rows import Rows
-from stapo_pl.samplers.slots import SlotCache
 
-SPARE = 4
-"""The cache has room for the longest sequence and 1/SPARE of it, so that it is seldom moved."""
 # The batch changes when one of so many sequences has ended. Until then they are computed for
 # nothing, which costs less than a change for each of them.
 _ENDED = 8
+ROOM = 16
+"""The number of columns that a new cache has for tokens to come, besides 1/ROOM of its length."""
 
 
 class Generation:
@@ -37,7 +37,7 @@ class Generation:
         requests: what to answer.
     """
 
-    cache: SlotCache
+    cache: RoomyCache
 
     def __init__(
         self,
@@ -55,110 +55,80 @@ class Generation:
         # Prompts of similar length come together, so that little padding is computed.
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         self.waiting = deque(order)
-        self.longest = max(map(self._prompt_length, order), default=0) + self.draw.limit
-        self.rows = Rows.of([], [], self.draw, self.device)
-        self.running = 0
+        longest_prompt = max((len(request.prompt_ids) for request in requests), default=0)
+        self.longest = longest_prompt + self.draw.limit
+        nothing_B = torch.zeros(0, dtype=torch.long, device=self.device)
+        self.rows = Rows.of([], [], nothing_B, self.draw)
 
     def run(self, progress: Callable[[int, int], None]) -> list[Completion]:
         """Returns one completion for each request, in the same order."""
         completions: dict[int, Completion] = {}
-        while len(completions) < len(self.requests):
-            if _ENDED * self.running > (_ENDED - 1) * len(self.rows):
+        self._change()
+        while len(self.rows):
+            running = int(self.rows.running_B.sum())
+            if _ENDED * running > (_ENDED - 1) * len(self.rows) and not self.cache.is_full:
                 self._step()
             else:
                 completions.update(self.rows.ended(self.end_token_ids))
                 progress(len(completions), len(self.requests))
-                self._refill() if self.waiting else self._shrink()
-            self._look()
+                self._change()
         return [completions[i] for i in range(len(self.requests))]
 
-    def _prompt_length(self, request: int) -> int:
-        return len(self.requests[request].prompt_ids)
+    def _change(self) -> None:
+        """Drops what has ended, takes in what waits, and makes room for more tokens."""
+        rows, parts = [], []
+        kept_B = self.rows.running_B.nonzero()[:, 0]
+        if len(kept_B):
+            rows.append(self.rows[kept_B])
+            parts.append(Part(self.cache, kept_B))
+        count = min(self.batch_size - len(kept_B), len(self.waiting))
+        if count:
+            new, part = self._begin([self.waiting.popleft() for _ in range(count)])
+            rows.append(new)
+            parts.append(part)
+        self.rows = Rows.cat(rows) if rows else self.rows[kept_B]
+        if rows:
+            longest = int(self.rows.length_B.max())
+            self.cache = joined(parts, longest, ROOM + longest // ROOM)
 
-    def _look(self) -> None:
-        """Notes how many sequences go on, and which columns of the cache they see."""
-        starts_B = self.rows.start_B[self.rows.running_B]
-        self.running = len(starts_B)
-        if self.running:
-            first, last = torch.stack(starts_B.aminmax()).tolist()
-            self.cache.span.first, self.is_padded = first, last > first
-
-    def _step(self) -> None:
-        """Computes one more token of each sequence."""
-        if self.cache.is_full:
-            self._move(self.cache.get_seq_length())
-        rows, span = self.rows, self.cache.span
-        columns = torch.arange(span.first, span.end + 1, device=self.device)
-        # What has ended is computed too, but maybe at a place that the model does not know.
-        places_B = (span.end - rows.start_B).clamp(max=self.longest - 1)
-        mask_BL = columns >= rows.start_B[:, None] if self.is_padded else None
-        logits_BV = self._logits(rows.last_B1, places_B[:, None], mask_BL, self.cache)
-        span.end += 1
-        rows.extend(logits_BV, self.draw, self.end_tokens)
-
-    def _logits(
-        self, ids_BL: Tensor, places_BL: Tensor, mask_BL: Tensor | None, cache: Cache
-    ) -> Tensor:
-        """The logits [B, V] of the token after the last one."""
-        optional = {"position_ids": places_BL, "logits_to_keep": 1}
-        known = {name: value for name, value in optional.items() if name in self.accepted}
-        return self.model(
-            input_ids=ids_BL, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **known
-        ).logits[:, -1]
-
-    def _refill(self) -> None:
-        """Gives the free places to waiting requests."""
-        count = min(self.batch_size - self.running, len(self.waiting))
-        chosen = [self.waiting.popleft() for _ in range(count)]
-        new = Rows.of(chosen, [self.requests[i].seed for i in chosen], self.draw, self.device)
+    def _begin(self, chosen: Sequence[int]) -> tuple[Rows, Part]:
+        """Draws the first token of some requests."""
         # The requests of a group have the same prompt, which is computed once.
         prompts = [tuple(self.requests[i].prompt_ids) for i in chosen]
         different = list(dict.fromkeys(prompts))
         number = {prompt: i for i, prompt in enumerate(different)}
         source_B = torch.tensor([number[prompt] for prompt in prompts], device=self.device)
-        logits_PV, cache, lengths_P = self._read(different)
-        new.extend(logits_PV[source_B], self.draw, self.end_tokens)
-        longest = cache.get_seq_length()
-        if not len(self.rows):
-            self.cache = SlotCache(cache, count, self.longest + self.longest // SPARE)
-            slots_B = torch.arange(count, device=self.device)
-            self.rows = new[slots_B]
-        else:
-            slots_B = (~self.rows.running_B).nonzero()[:count, 0]
-        if self.cache.span.end < longest:
-            self._move(longest)
-        self.cache.put(slots_B, cache, source_B)
-        new.start_B = self.cache.span.end - lengths_P[source_B]
-        self.rows[slots_B] = new
-
-    def _read(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache, Tensor]:
-        """Passes prompts through the model.
-
-        Returns:
-            The logits [P, V] of the first new token, the keys and values, and the lengths [P].
-        """
-        lengths_P = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        longest = max(map(len, prompts))
+        lengths_P = torch.tensor([len(prompt) for prompt in different], device=self.device)
+        longest = max(map(len, different))
         # Any token can be padding, because it is masked.
-        padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+        padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in different]
         places_PL = torch.arange(longest, device=self.device) - (longest - lengths_P)[:, None]
-        mask_PL = places_PL >= 0
         cache = Cache(layer_class_to_replicate=DynamicLayer)
         logits_PV = self._logits(
-            torch.tensor(padded, device=self.device),
-            places_PL.clamp(min=0),
-            None if mask_PL.all() else mask_PL,
-            cache,
+            torch.tensor(padded, device=self.device), places_PL, places_PL >= 0, cache
         )
-        return logits_PV, cache, lengths_P
+        seeds = [self.requests[i].seed for i in chosen]
+        rows = Rows.of(chosen, seeds, lengths_P[source_B], self.draw)
+        rows.extend(logits_PV[source_B], self.draw, self.end_tokens)
+        return rows, Part(cache, source_B)
 
-    def _shrink(self) -> None:
-        """Drops sequences that have ended."""
-        kept_B = self.rows.running_B.nonzero()[:, 0]
-        self.rows = self.rows[kept_B]
-        self.cache.keep(kept_B)
+    def _step(self) -> None:
+        """Computes one more token of each sequence."""
+        rows, cache = self.rows, self.cache
+        columns = torch.arange(cache.columns, device=self.device)
+        start_B1 = (cache.span.end - rows.length_B)[:, None]
+        mask_BL = (columns >= start_B1) & (columns <= cache.span.end)
+        logits_BV = self._logits(rows.last_B1, rows.length_B[:, None], mask_BL, cache)
+        cache.span.end += 1
+        rows.length_B += 1
+        rows.extend(logits_BV, self.draw, self.end_tokens)
 
-    def _move(self, end: int) -> None:
-        """Moves the columns of the cache, so that they end at `end`."""
-        self.rows.start_B += end - self.cache.span.end
-        self.cache.move(end)
+    def _logits(self, ids_BL: Tensor, places_BL: Tensor, mask_BL: Tensor, cache: Cache) -> Tensor:
+        """The logits [B, V] of the token after the last one."""
+        # What has ended may go on to a place that the model does not know.
+        places_BL = places_BL.clamp(0, self.longest - 1)
+        optional = {"position_ids": places_BL, "logits_to_keep": 1}
+        known = {name: value for name, value in optional.items() if name in self.accepted}
+        return self.model(
+            input_ids=ids_BL, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **known
+        ).logits[:, -1]

@@ -22,8 +22,8 @@ class Rows:
 
     request_B: Tensor
     """The number of the request that the sequence answers."""
-    start_B: Tensor
-    """The column of the cache at which the sequence begins."""
+    length_B: Tensor
+    """The number of tokens of the sequence that are in the cache."""
     uniforms_BN: Tensor
     """A random number for each new token."""
     tokens_BN: Tensor
@@ -36,15 +36,18 @@ class Rows:
     """Whether the sequence has not ended."""
 
     @classmethod
-    def of(cls, requests: Sequence[int], seeds: Sequence[int], draw: Draw, device) -> Rows:
+    def of(
+        cls, requests: Sequence[int], seeds: Sequence[int], length_B: Tensor, draw: Draw
+    ) -> Rows:
         """Rows for requests with these numbers and seeds. They have no new token yet."""
+        device = length_B.device
         rows, columns = len(requests), draw.limit + 1
         uniforms_BN = torch.zeros(rows, columns, dtype=torch.float64)
         for row, seed in enumerate(seeds):
             uniforms_BN[row, : draw.limit] = draw.uniforms(seed)
         return cls(
             request_B=torch.tensor(requests, dtype=torch.long, device=device),
-            start_B=torch.zeros(rows, dtype=torch.long, device=device),
+            length_B=length_B,
             uniforms_BN=uniforms_BN.to(device),
             tokens_BN=torch.zeros(rows, columns, dtype=torch.long, device=device),
             logprobs_BN=torch.zeros(rows, columns, device=device),
@@ -58,9 +61,9 @@ class Rows:
     def __getitem__(self, rows_B: Tensor) -> Rows:
         return Rows(*(getattr(self, field.name)[rows_B] for field in fields(self)))
 
-    def __setitem__(self, rows_B: Tensor, rows: Rows) -> None:
-        for field in fields(self):
-            getattr(self, field.name)[rows_B] = getattr(rows, field.name)
+    @classmethod
+    def cat(cls, parts: Sequence[Rows]) -> Rows:
+        return cls(*(torch.cat([getattr(p, field.name) for p in parts]) for field in fields(cls)))
 
     @property
     def last_B1(self) -> Tensor:

@@ -13,7 +13,7 @@ from stapo_pl.core.seeding import preserved_random_states
 from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers.attention import DECODING
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
-from stapo_pl.samplers.continuous import SPARE, Generation
+from stapo_pl.samplers.continuous import ROOM, Generation
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 from stapo_pl.samplers.turns import generate_in_turns, keeps_only_tokens
@@ -61,7 +61,7 @@ class TransformersSampler(Sampler):
         room: Room,
     ) -> SamplerShare:
         weights = weight_bytes(config, torch.float32)
-        columns = max_tokens + max_tokens // SPARE
+        columns = max_tokens + ROOM + max_tokens // ROOM
         cache = cache_bytes(config, torch.float32, self.batch_size * columns)
         draw = self.batch_size * config.get_text_config().vocab_size * _DRAW_BYTES
         note = f"transformers: a float32 replica, KV cache of {self.batch_size} sequences"
