@@ -127,26 +127,32 @@ def collate(
         tokens = Tokens(none, none, nothing, nothing, nothing, nothing, none)
         return MicroBatch(ids_S, [1], none, tokens, temperature)
     ids: list[int] = []
-    predictor, columns, start = [], [], 0
-    for number, trajectory in enumerate(trajectories, first_sequence):
-        prompt, completion = trajectory.prompt.token_ids, trajectory.completion
-        ids += prompt + completion.token_ids
-        mask = torch.tensor(trajectory.response_mask)
-        places = torch.arange(len(prompt), len(trajectory))[mask]
+    response_ids: list[int] = []
+    logprobs: list[float] = []
+    mask: list[bool] = []
+    predictor: list[int] = []
+    for trajectory in trajectories:
+        completion = trajectory.completion
+        ids += trajectory.prompt.token_ids
         # The model's output at one position predicts the token at the next.
-        predictor.append(start + places - 1)
-        columns.append(
-            Tokens(
-                token_ids_T=torch.tensor(completion.token_ids)[mask],
-                sequence_T=torch.full_like(places, number),
-                advantages_T=torch.full((len(places),), trajectory.advantage),
-                sampler_logprobs_T=torch.tensor(completion.logprobs)[mask],
-                curve_weights_T=torch.full((len(places),), trajectory.curve_weight),
-                rewards_T=torch.full((len(places),), trajectory.reward),
-                group_T=torch.full_like(places, trajectory.place),
-            )
-        )
-        start += len(trajectory)
-    tokens = Tokens.cat(columns)
+        predictor += range(len(ids) - 1, len(ids) - 1 + len(completion.token_ids))
+        ids += completion.token_ids
+        response_ids += completion.token_ids
+        logprobs += completion.logprobs
+        mask += trajectory.response_mask
+    chosen = torch.tensor(mask)
+    counts = torch.tensor([len(t.completion.token_ids) for t in trajectories])
+    row_T = torch.arange(len(trajectories)).repeat_interleave(counts)[chosen]
+    tokens = Tokens(
+        token_ids_T=torch.tensor(response_ids)[chosen],
+        sequence_T=row_T + first_sequence,
+        advantages_T=torch.tensor([t.advantage for t in trajectories])[row_T],
+        sampler_logprobs_T=torch.tensor(logprobs)[chosen],
+        curve_weights_T=torch.tensor([t.curve_weight for t in trajectories])[row_T],
+        rewards_T=torch.tensor([t.reward for t in trajectories])[row_T],
+        group_T=torch.tensor([t.place for t in trajectories])[row_T],
+    )
     lengths = [len(trajectory) for trajectory in trajectories]
-    return MicroBatch(torch.tensor(ids), lengths, torch.cat(predictor), tokens, temperature)
+    return MicroBatch(
+        torch.tensor(ids), lengths, torch.tensor(predictor)[chosen], tokens, temperature
+    )
