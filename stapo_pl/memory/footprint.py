@@ -24,6 +24,7 @@ from stapo_pl.core.batches import MicroBatch, Tokens
 from stapo_pl.core.seeding import preserved_random_states
 from stapo_pl.policy.attention import repeated_attention
 from stapo_pl.policy.model import Policy
+from stapo_pl.policy.statistics import largest_chunk
 
 # A policy runs without an attention mask. For fake tensors, however, transformers makes a mask of
 # L x L numbers, unless it knows no mask for the name of the attention. So here are such names.
@@ -87,6 +88,7 @@ def measure_passes(
     dtype: torch.dtype = torch.float32,
     autocast: torch.dtype | None = None,
     repeat_groups: bool = False,
+    on_gpu: bool = False,
     prepare: Callable[[Policy], None] = lambda policy: None,
     sharded: bool = False,
 ) -> Passes:
@@ -102,6 +104,7 @@ def measure_passes(
         dtype: type of the weights in the passes.
         autocast: the type that the passes are autocast to; None if they are not.
         repeat_groups: whether attention repeats the heads of keys and values.
+        on_gpu: whether the passes are to run on a GPU, where the blocks of the head are larger.
         prepare: a function that is applied to the policy first.
         sharded: whether the gradients of everything but the decoder layers are counted and kept
             until the end, as FSDP does for its root. Otherwise no gradient is counted.
@@ -111,6 +114,7 @@ def measure_passes(
             config, dtype=dtype, attn_implementation=_REPEATED if repeat_groups else _GROUPED
         )
         policy = Policy(model).eval()
+        policy.chunk_tokens = largest_chunk(len(model.get_output_embeddings().weight), on_gpu)
         prepare(policy)
     with preserved_random_states(), FakeTensorMode():
         _make_fake(policy)

@@ -140,6 +140,7 @@ def plan_memory(
         dtype=compute_dtype if sharded else dtype,
         autocast=None if sharded or compute_dtype == dtype else compute_dtype,
         repeat_groups=not takes_groups(on_gpu, compute_dtype),
+        on_gpu=on_gpu,
         prepare=prepare,
         sharded=sharded,
     )

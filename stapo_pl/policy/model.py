@@ -33,6 +33,8 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.checkpoints_gradients = False
+        self.chunk_tokens: int | None = None
+        """The tokens of a block of the head; None takes `statistics.largest_chunk`."""
         self._own_attention = model.config._attn_implementation
         if self._own_attention == "sdpa" and model._supports_attention_backend:
             model.set_attn_implementation(PADDED)
@@ -66,6 +68,7 @@ class Policy(nn.Module):
             batch.tokens.token_ids_T,
             bias_V=getattr(head, "bias", None),
             temperature=batch.temperature,
+            chunk_tokens=self.chunk_tokens,
         )
 
     def own_logits(self, ids_L: Tensor) -> Tensor:

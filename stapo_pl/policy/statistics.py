@@ -8,9 +8,17 @@ from torch.nn import functional as F
 
 from stapo_pl.core.batches import TokenStatistics
 
-# The largest [tokens, vocabulary] block that exists at a time: at most 128 MiB of fp32, and of a
-# small vocabulary as many tokens as a CPU's caches like.
-_CHUNK_ELEMENTS, _CHUNK_TOKENS = 2**25, 1024
+
+def largest_chunk(vocabulary: int, on_gpu: bool) -> int:
+    """The number of tokens of the largest [tokens, vocabulary] block that exists at a time.
+
+    On a GPU a block takes at most 1 GiB of fp32. Smaller ones would be many, and each adds a whole
+    [V, D] product to the gradient of the head. On a CPU it takes at most 128 MiB, and has no more
+    tokens than caches like.
+    """
+    if on_gpu:
+        return max(1, 2**28 // vocabulary)
+    return max(1, min(1024, 2**25 // vocabulary))
 
 
 class _ChunkedStatistics(torch.autograd.Function):
@@ -118,9 +126,9 @@ def token_statistics(
 ) -> TokenStatistics:
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
-    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default at
-    most 128 MiB of fp32), and again in backward. The softmax is in fp32 at least; under autocast
-    the product with the head is in autocast's type.
+    The matrix [T, V] never exists whole: it is made `chunk_tokens` rows at a time (by default
+    `largest_chunk`), and again in backward. The softmax is in fp32 at least; under autocast the
+    product with the head is in autocast's type.
 
     Args:
         hidden_TD: last hidden states at the positions that predict the tokens.
@@ -132,7 +140,7 @@ def token_statistics(
         hidden_TD, weight_VD = hidden_TD.to(dtype), weight_VD.to(dtype)
         bias_V = None if bias_V is None else bias_V.to(dtype)
     if chunk_tokens is None:
-        chunk_tokens = min(_CHUNK_TOKENS, max(1, _CHUNK_ELEMENTS // len(weight_VD)))
+        chunk_tokens = largest_chunk(len(weight_VD), hidden_TD.is_cuda)
     with torch.autocast(hidden_TD.device.type, enabled=False):
         return TokenStatistics(
             *_ChunkedStatistics.apply(

@@ -12,25 +12,9 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives import TokenAdvantage
 from stapo_pl.training.callbacks import SamplerCallback
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone, StepDone
-from stapo_pl.training.parts import RunCallback
-from support.fitting import VALIDATED, fit, flat, make, scalars
+from support.fitting import VALIDATED, Listener, fit, flat, make, scalars
 
 RARE = ("trainer.check_val_every_n_epoch=9",)
-
-
-class Listener(RunCallback):
-    """Keeps all events of some kinds, and does something with each of them first."""
-
-    def __init__(self, *kinds, act=lambda event: None) -> None:
-        self.kinds, self.act, self.heard = kinds, act, []
-
-    def connect(self, parts) -> None:
-        for kind in self.kinds:
-            parts.events.listen(kind, self._hear)
-
-    def _hear(self, event) -> None:
-        self.act(event)
-        self.heard.append(event)
 
 
 def written(trajectory) -> list[int]:

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
+from stapo_pl.training.parts import RunCallback
 from support.places import CONFIGS
 
 SMALL = [
@@ -21,6 +22,21 @@ SMALL = [
 # For runs whose validations are looked at; they take more time than all else.
 VALIDATED = "trainer.limit_val_batches=1.0"
 FEW_PROBLEMS = ("task.validation_size=8", "task.train_size=64")
+
+
+class Listener(RunCallback):
+    """Keeps all events of some kinds, and does something with each of them first."""
+
+    def __init__(self, *kinds, act=lambda event: None) -> None:
+        self.kinds, self.act, self.heard = kinds, act, []
+
+    def connect(self, parts) -> None:
+        for kind in self.kinds:
+            parts.events.listen(kind, self._hear)
+
+    def _hear(self, event) -> None:
+        self.act(event)
+        self.heard.append(event)
 
 
 def make(tmp_path: Path, *words: str, task: tuple[str, ...] = FEW_PROBLEMS) -> StapoCLI:

@@ -19,6 +19,7 @@ from stapo_pl.memory.plan import architecture, plan_memory
 from stapo_pl.policy.attention import PADDED
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy
+from stapo_pl.policy.statistics import largest_chunk
 from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.samplers.base import SamplerShare
 from stapo_pl.samplers.memory import weight_bytes
@@ -267,6 +268,14 @@ def test_the_peak_is_that_of_the_worst_phase():
 def test_a_plan_that_does_not_fit_says_so():
     assert "DOES NOT FIT" in plan(device_bytes=2**20).describe()
     assert "DOES NOT FIT" not in plan(device_bytes=2**40).describe()
+
+
+def test_the_plan_knows_the_larger_blocks_of_the_head_on_a_gpu():
+    sizes = {"sequences": 40, "prompt_tokens": 28, "response_tokens": 100}
+    heads = [measure_passes(SMALL, on_gpu=on_gpu, **sizes).head for on_gpu in (False, True)]
+    # Log-probabilities and probabilities of 1,024 tokens, or of all 4,000.
+    assert heads[1] - heads[0] == pytest.approx(2 * (4000 - 1024) * 1000 * 4, rel=0.05)
+    assert largest_chunk(152_000, on_gpu=True) == 1766
 
 
 def test_shares_of_the_samplers():
