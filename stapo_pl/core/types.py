@@ -5,7 +5,8 @@ The name of a tensor ends in its shape:
     P  prompts of a rollout            G  responses to one prompt (a group)
     B  sequences (prompt + response)   S  all tokens of B sequences, laid end to end
     L  padded length of a sequence     V  vocabulary
-    D  hidden size
+    D  hidden size                     N  new tokens that a response may have
+    C  columns of a KV cache, one for each token that a sequence has or will have
     T  response tokens of B sequences, laid end to end. Tokens of the prompt, padding, and tokens
        that the policy did not write are left out.
 

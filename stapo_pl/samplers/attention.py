@@ -25,13 +25,17 @@ def decoding_attention(
     """The same as transformers' `sdpa`, but without its copies of keys for every head of queries.
 
     Query heads that share a head of keys become several queries of that head. For so few queries
-    plain products are faster on a CPU than the fused kernel. A whole prompt goes the usual way.
+    plain products are faster on a CPU than the fused kernel. A whole prompt goes the usual way, and
+    so does a mask that is not the same for all heads, or adds to the scores.
 
     Args:
         query: [B, heads, L, head dimension]. Keys and values may have fewer heads.
         attention_mask: [B, 1, L, columns], true where a query may look.
     """
-    if query.shape[2] > 1 or kwargs.get("position_bias") is not None:
+    is_plain = attention_mask is None or (
+        attention_mask.dtype == torch.bool and attention_mask.shape[1] == 1
+    )
+    if query.shape[2] > 1 or not is_plain or kwargs.get("position_bias") is not None:
         return padded_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

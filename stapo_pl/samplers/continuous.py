@@ -19,18 +19,26 @@ from stapo_pl.samplers.drawing import Draw
 from stapo_pl.samplers.roomy_cache import Part, RoomyCache, joined
 from stapo_pl.samplers.rows import Rows
 
-# The batch changes when one of so many sequences has ended. Until then they are computed for
+# The batch changes when this share of its sequences has ended. Until then they are computed for
 # nothing, which costs less than a change for each of them.
-_ENDED = 8
-ROOM = 16
-"""The number of columns that a new cache has for tokens to come, besides 1/ROOM of its length."""
+_ENDED_SHARE = 1 / 8
+# The most tokens of prompts in one pass.
+_PASS_TOKENS = 2**14
+
+
+def room_for(longest: int) -> int:
+    """The number of columns for tokens to come, in a cache whose longest sequence is so long.
+
+    A cache with much room is seldom copied, but more of it is computed for nothing.
+    """
+    return 16 + longest // 16
 
 
 class Generation:
     """Answers requests.
 
     Args:
-        model: the model to sample from. It keeps keys and values, and nothing else, of all tokens.
+        model: the model to sample from, one that `turns.keeps_only_tokens` knows.
         end_token_ids: the tokens that end a response.
         decoding: the distribution that tokens are drawn from.
         batch_size: the largest number of sequences that are decoded at the same time.
@@ -56,7 +64,8 @@ class Generation:
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         self.waiting = deque(order)
         longest_prompt = max((len(request.prompt_ids) for request in requests), default=0)
-        self.longest = longest_prompt + self.draw.limit
+        # The last new token of the longest sequence is drawn, and never read.
+        self.last_place = longest_prompt + self.draw.limit - 2
         nothing_B = torch.zeros(0, dtype=torch.long, device=self.device)
         self.rows = Rows.of([], [], nothing_B, self.draw)
 
@@ -65,8 +74,8 @@ class Generation:
         completions: dict[int, Completion] = {}
         self._change()
         while len(self.rows):
-            running = int(self.rows.running_B.sum())
-            if _ENDED * running > (_ENDED - 1) * len(self.rows) and not self.cache.is_full:
+            ended = len(self.rows) - int(self.rows.running_B.sum())
+            if ended < _ENDED_SHARE * len(self.rows) and not self.cache.is_full:
                 self._step()
             else:
                 completions.update(self.rows.ended(self.end_token_ids))
@@ -81,15 +90,28 @@ class Generation:
         if len(kept_B):
             rows.append(self.rows[kept_B])
             parts.append(Part(self.cache, kept_B))
-        count = min(self.batch_size - len(kept_B), len(self.waiting))
-        if count:
-            new, part = self._begin([self.waiting.popleft() for _ in range(count)])
+        free = self.batch_size - len(kept_B)
+        while self.waiting and free:
+            chosen = self._next(free)
+            new, part = self._begin(chosen)
             rows.append(new)
             parts.append(part)
+            free -= len(chosen)
         self.rows = Rows.cat(rows) if rows else self.rows[kept_B]
         if rows:
             longest = int(self.rows.length_B.max())
-            self.cache = joined(parts, longest, ROOM + longest // ROOM)
+            self.cache = joined(parts, longest, room_for(longest))
+
+    def _next(self, most: int) -> list[int]:
+        """Takes at most `most` waiting requests, whose prompts fit into one pass."""
+        chosen, prompts = list[int](), set[tuple[int, ...]]()
+        while self.waiting and len(chosen) < most:
+            prompt = tuple(self.requests[self.waiting[0]].prompt_ids)
+            prompts.add(prompt)
+            if chosen and len(prompts) * len(prompt) > _PASS_TOKENS:
+                break
+            chosen.append(self.waiting.popleft())
+        return chosen
 
     def _begin(self, chosen: Sequence[int]) -> tuple[Rows, Part]:
         """Draws the first token of some requests."""
@@ -117,18 +139,18 @@ class Generation:
         rows, cache = self.rows, self.cache
         columns = torch.arange(cache.columns, device=self.device)
         start_B1 = (cache.span.end - rows.length_B)[:, None]
-        mask_BL = (columns >= start_B1) & (columns <= cache.span.end)
-        logits_BV = self._logits(rows.last_B1, rows.length_B[:, None], mask_BL, cache)
+        mask_BC = (columns >= start_B1) & (columns <= cache.span.end)
+        logits_BV = self._logits(rows.last_B1, rows.length_B[:, None], mask_BC, cache)
         cache.span.end += 1
         rows.length_B += 1
         rows.extend(logits_BV, self.draw, self.end_tokens)
 
-    def _logits(self, ids_BL: Tensor, places_BL: Tensor, mask_BL: Tensor, cache: Cache) -> Tensor:
+    def _logits(self, ids_BL: Tensor, places_BL: Tensor, mask_BC: Tensor, cache: Cache) -> Tensor:
         """The logits [B, V] of the token after the last one."""
         # What has ended may go on to a place that the model does not know.
-        places_BL = places_BL.clamp(0, self.longest - 1)
+        places_BL = places_BL.clamp(0, self.last_place)
         optional = {"position_ids": places_BL, "logits_to_keep": 1}
         known = {name: value for name, value in optional.items() if name in self.accepted}
         return self.model(
-            input_ids=ids_BL, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **known
+            input_ids=ids_BL, attention_mask=mask_BC, past_key_values=cache, use_cache=True, **known
         ).logits[:, -1]

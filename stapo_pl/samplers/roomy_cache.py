@@ -49,7 +49,7 @@ class RoomyLayer(DynamicLayer):
 
 
 class RoomyCache(Cache):
-    """A cache of `RoomyLayer`. All sequences end at column `span.end`, and begin where they may."""
+    """A cache of `RoomyLayer`. All sequences end at column `span.end`; each has a first column."""
 
     def __init__(self, states: Sequence[tuple[Tensor, Tensor]], span: Span) -> None:
         super().__init__([RoomyLayer(keys, values, span) for keys, values in states])
@@ -72,21 +72,23 @@ class Part:
 def joined(parts: Sequence[Part], longest: int, room: int) -> RoomyCache:
     """Returns a new cache of sequences of other caches, in the order of the parts.
 
+    The other caches are emptied layer by layer, so that memory is needed for one more layer only.
+
     Args:
         parts: the sequences.
         longest: the number of tokens of the longest sequence.
         room: the number of tokens that can be added.
     """
+    ends = [part.cache.get_seq_length() for part in parts]
+    rows = sum(len(part.rows_B) for part in parts)
 
     def join(tensors: Sequence[Tensor]) -> Tensor:
         _, heads, _, size = tensors[0].shape
-        rows = sum(len(part.rows_B) for part in parts)
         whole = tensors[0].new_empty(rows, heads, longest + room, size)
         # Attention multiplies what is masked by zero, so it must be finite.
         whole[:, :, longest:] = 0
         row = 0
-        for part, tensor in zip(parts, tensors, strict=True):
-            end = part.cache.get_seq_length()
+        for part, tensor, end in zip(parts, tensors, ends, strict=True):
             count, columns = len(part.rows_B), min(end, longest)
             whole[row : row + count, :, : longest - columns] = 0
             place = whole[row : row + count, :, longest - columns : longest]
@@ -96,6 +98,9 @@ def joined(parts: Sequence[Part], longest: int, room: int) -> RoomyCache:
 
     states = []
     for layers in zip(*(part.cache.layers for part in parts), strict=True):
-        keys, values = ([getattr(layer, name) for layer in layers] for name in ("keys", "values"))
-        states.append((join(keys), join(values)))
+        states.append(
+            (join([layer.keys for layer in layers]), join([layer.values for layer in layers]))
+        )
+        for layer in layers:
+            layer.keys = layer.values = None
     return RoomyCache(states, Span(longest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -13,7 +14,7 @@ from stapo_pl.core.seeding import preserved_random_states
 from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers.attention import DECODING
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
-from stapo_pl.samplers.continuous import ROOM, Generation
+from stapo_pl.samplers.continuous import Generation, room_for
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
 from stapo_pl.samplers.turns import generate_in_turns, keeps_only_tokens
@@ -46,10 +47,13 @@ class TransformersSampler(Sampler):
         max_tokens: int,
         room: Room,
     ) -> None:
+        config = copy.deepcopy(config)  # the policy has an attention of its own
+        config._attn_implementation = None
         with preserved_random_states():
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         self.model.to(device).eval().requires_grad_(False)
-        if config._attn_implementation == "sdpa" and self.model._supports_attention_backend:
+        own = self.model.config._attn_implementation
+        if own == "sdpa" and self.model._supports_attention_backend:
             self.model.set_attn_implementation(DECODING)
         self.end_token_ids = list(end_token_ids)
 
@@ -61,8 +65,9 @@ class TransformersSampler(Sampler):
         room: Room,
     ) -> SamplerShare:
         weights = weight_bytes(config, torch.float32)
-        columns = max_tokens + ROOM + max_tokens // ROOM
+        columns = max_tokens + room_for(max_tokens)
         cache = cache_bytes(config, torch.float32, self.batch_size * columns)
+        cache += cache // config.get_text_config().num_hidden_layers  # a layer is copied at a time
         draw = self.batch_size * config.get_text_config().vocab_size * _DRAW_BYTES
         note = f"transformers: a float32 replica, KV cache of {self.batch_size} sequences"
         return SamplerShare(weights + cache + draw, weights, note)
@@ -84,7 +89,7 @@ class TransformersSampler(Sampler):
         progress: Callable[[int, int], None],
     ) -> list[Completion]:
         how = self.model, self.end_token_ids, decoding, self.batch_size, requests
-        if keeps_only_tokens(self.model.config):
+        if keeps_only_tokens(self.model):
             return Generation(*how).run(progress)
         return generate_in_turns(*how, progress)
 

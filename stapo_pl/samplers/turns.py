@@ -14,7 +14,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -23,10 +22,15 @@ from stapo_pl.core.types import Completion, Decoding, Request
 from stapo_pl.samplers.drawing import Draw
 
 
-def keeps_only_tokens(config: PreTrainedConfig) -> bool:
-    """Whether all that a model keeps of earlier tokens is their keys and values."""
-    layers = DynamicCache(config=config).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+def keeps_only_tokens(model: PreTrainedModel) -> bool:
+    """Whether all that a model knows of earlier tokens is keys and values in the cache it is given.
+
+    It must also see by the mask alone where a query stands. Models whose attention can be exchanged
+    do so. Some others count the columns of the cache.
+    """
+    layers = DynamicCache(config=model.config).layers
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    return plain and model._supports_attention_backend and not model._is_stateful
 
 
 def generate_in_turns(
@@ -42,10 +46,10 @@ def generate_in_turns(
     order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
     completions: dict[int, Completion] = {}
     for start in range(0, len(order), batch_size):
-        progress(start, len(order))
         chosen = order[start : start + batch_size]
         batch = _batch(model, end_token_ids, decoding, [requests[i] for i in chosen])
         completions.update(zip(chosen, batch, strict=True))
+        progress(len(completions), len(order))
     return [completions[i] for i in range(len(requests))]
 
 

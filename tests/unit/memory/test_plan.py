@@ -283,7 +283,7 @@ def test_shares_of_the_samplers():
     token = 2 * 4 * 2 * 64 * 4
     share = TransformersSampler(batch_size=3).share(SMALL, CPU, 128, Room())
     assert share.asleep == weights
-    assert share.awake == weights + 3 * 152 * token + 3 * 1000 * 32
+    assert share.awake == weights + 3 * 152 * token * 5 // 4 + 3 * 1000 * 32
     room = Room(10**10, 2 * 10**9, 5 * 10**9)
     share = VLLMSampler(gpu_memory_utilization=0.4).share(SMALL, GPU, 128, room)
     assert (share.awake, share.asleep) == (4 * 10**9, 0)
