@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 from stapo_pl.core.batches import MicroBatch
 from stapo_pl.core.types import Completion, Problem, Prompt, Score, Trajectory
 from stapo_pl.policy.model import Policy
-from stapo_pl.rollout.batching import collate_all, deal
+from stapo_pl.rollout.batching import collate_all, spread
 
 PROMPT_TOKENS = 64
 
@@ -79,7 +79,7 @@ def main() -> None:
     print("| micro-batches | padding | padded | packed | ratio | difference |")
     print("|---|---|---|---|---|---|")
     for count in (1, 4, 16):
-        micros = collate_all(deal(responses, count), temperature=1.0)
+        micros = collate_all(spread(responses, count), temperature=1.0)
         for micro in micros:
             micro.input_ids_S, micro.predictor_T = (
                 x.to(device) for x in (micro.input_ids_S, micro.predictor_T)

@@ -42,6 +42,11 @@ class TokenStatistics:
         zeros = torch.zeros(count, device=device)
         return TokenStatistics(zeros, zeros, torch.ones_like(zeros))
 
+    def split(self, sizes: Sequence[int]) -> list[TokenStatistics]:
+        """Cuts the rows into consecutive pieces of the given sizes."""
+        columns = [getattr(self, f.name).split(list(sizes)) for f in fields(self)]
+        return [TokenStatistics(*pieces) for pieces in zip(*columns, strict=True)]
+
     @staticmethod
     def cat(parts: Sequence[TokenStatistics]) -> TokenStatistics:
         """Joins the statistics of several passes, in order."""

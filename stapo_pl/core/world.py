@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -49,6 +51,13 @@ class World:
         parts = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(parts, padded)
         return torch.cat([part[: int(n)] for part, n in zip(parts, lengths, strict=True)])
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Returns the values of all ranks, in their order. They are pickled."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def check_equal(self, values: dict[str, int], device: torch.device) -> None:
         """Checks numbers that must be the same on all ranks.

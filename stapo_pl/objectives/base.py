@@ -124,6 +124,11 @@ class Objective(ABC):
         return self.selection is not None and self.selection.needs_all_statistics
 
     @property
+    def sees_all_tokens(self) -> bool:
+        """Whether all tokens have a pass without gradient just before each optimizer step."""
+        return self.needs_all_statistics and self.needs_current_statistics
+
+    @property
     def can_prune(self) -> bool:
         """Whether sequences without advantage have no gradient, so that they need no pass."""
         regularizes = self.kl_coef != 0 or self.entropy_coef != 0

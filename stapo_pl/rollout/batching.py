@@ -9,6 +9,8 @@ import torch
 
 from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens
 from stapo_pl.core.types import Rollout, Trajectory
+from stapo_pl.core.world import World
+from stapo_pl.rollout.dealing import exchange
 from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.sizes import BatchSizes
 
@@ -21,30 +23,33 @@ def cut(
     micro_batches: int,
     temperature: float,
     pruning: Pruning | None,
+    world: World,
 ) -> RolloutBatch:
     """Cuts a rollout into the mini-batches and micro-batches that training visits.
 
     Args:
-        rollout: the groups that this rank trains on.
+        rollout: the groups that this rank sampled, and that are trained on.
         version: the number of the optimizer step after which the rollout was sampled.
         number: the number of the rollout in the run.
         sizes: the sizes of rollout and mini-batches over all ranks.
         micro_batches: the number of micro-batches of each mini-batch on this rank.
         temperature: the temperature that the rollout was sampled at.
         pruning: chooses which trajectories are passed through the policy. None passes all.
+        world: the ranks that share the rollout. They exchange trajectories, so that each has about
+            as many tokens to pass as the others. All of them must call this together.
     """
     batch = RolloutBatch(rollout, version)
     for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
-        left_out = []
+        place = len(batch.mini_batches)
+        silent: list[Trajectory] = []
         if pruning is not None:
-            pruning.mark(trajectories, number, len(batch.mini_batches))
-            silent = [trajectory for trajectory in trajectories if not trajectory.curve_weight]
-            trajectories = [trajectory for trajectory in trajectories if trajectory.curve_weight]
-            left_out = collate_all(deal(silent, micro_batches), temperature, len(trajectories))
-        parts = deal(trajectories, micro_batches)
+            trajectories, silent = pruning.leave_out(trajectories, number, place)
+        trajectories = exchange(trajectories, world)
+        parts = spread(trajectories, micro_batches)
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
-        place = len(batch.mini_batches)
+        rest = spread(silent, micro_batches) if silent else []
+        left_out = collate_all(rest, temperature, len(ordered))
         batch.mini_batches.append(MiniBatch(batch, ordered, micros, left_out, place))
     return batch
 
@@ -62,7 +67,7 @@ def split(
     return batches
 
 
-def deal(trajectories: Sequence[Trajectory], count: int) -> list[list[Trajectory]]:
+def spread(trajectories: Sequence[Trajectory], count: int) -> list[list[Trajectory]]:
     """Distributes a mini-batch over `count` micro-batches that have similar numbers of tokens."""
     return [
         [trajectories[i] for i in run] for run in balance([len(t) for t in trajectories], count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ class RolloutDataModule(L.LightningDataModule):
         model_path: str,
         rules: RolloutRules,
         can_prune: bool,
+        sees_all_tokens: bool,
         events: Events,
     ) -> None:
         """Hands over what the data needs to know of the policy. Each run begins with this.
@@ -141,10 +143,11 @@ class RolloutDataModule(L.LightningDataModule):
             model_path: the model folder or hub name, whose files name the end tokens.
             rules: the rules that the objective sets for rollouts.
             can_prune: whether sequences without advantage have no gradient.
+            sees_all_tokens: whether these too have a pass without gradient before each step.
             events: the object that passes events to callbacks.
         """
         self.generate, self.rules, self.events = generate, rules, events
-        self.cursor, self.can_prune = 0, can_prune
+        self.cursor, self.can_prune, self.sees_all_tokens = 0, can_prune, sees_all_tokens
         self.tokenizer, self.model_config, self.model_path = tokenizer, model_config, model_path
 
     @property
@@ -194,8 +197,8 @@ class RolloutDataModule(L.LightningDataModule):
             self.seed,
         )
         # With dynamic sampling all groups teach, so that nothing is left out.
-        prunes = self.can_prune and self.rules.dynamic_sampling is None
-        pruning = self.pruning if prunes else None
+        prunes = self.pruning and self.can_prune and self.rules.dynamic_sampling is None
+        pruning = replace(self.pruning, needs_sample=not self.sees_all_tokens) if prunes else None
         self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, pruning)
 
     def teardown(self, stage: str) -> None:

@@ -20,21 +20,14 @@ from dataclasses import dataclass, field
 import torch
 
 from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens, TokenStatistics
-from stapo_pl.core.means import Means
 from stapo_pl.core.seeding import reseed
 from stapo_pl.core.world import World
 from stapo_pl.objectives import Objective
 from stapo_pl.rollout.batching import cut
 from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.source import RolloutSource
-from stapo_pl.training.events import (
-    Events,
-    MiniBatchDone,
-    Phase,
-    RolloutCollected,
-    RolloutScored,
-)
-from stapo_pl.training.gap import SamplerGap
+from stapo_pl.training.curves import StepCurves
+from stapo_pl.training.events import Events, MiniBatchDone, Phase, RolloutCollected, RolloutScored
 from stapo_pl.training.scoring import Scorer, sizes
 
 
@@ -65,7 +58,7 @@ class Rollouts:
         # after it makes the updates (dropout) independent of that, and the same after a resume.
         reseed(self.source.seed, "update", number, World().rank)
         source, steps = self.source, self.source.sizes.steps_per_rollout
-        how = source.sizes, self.micro_batches, source.decoding.temperature, self.pruning
+        how = source.sizes, self.micro_batches, source.decoding.temperature, self.pruning, World()
         batch = cut(rollout, version, number, *how)
         for step in range(steps):
             self.events.tell(Phase("update", step, steps))
@@ -79,12 +72,10 @@ class Learner:
 
     objective: Objective
     scorer: Scorer
-    gap: SamplerGap
+    curves: StepCurves
     events: Events
     max_new_tokens: int
     """The largest possible number of tokens of a response."""
-    means: Means = field(default_factory=Means)
-    """The curves of the present optimizer step."""
     _statistics: list[TokenStatistics] = field(default_factory=list)
     """The statistics of the micro-batches of this mini-batch that have had their pass."""
 
@@ -101,7 +92,7 @@ class Learner:
 
         This runs before the first update, while the policy is still the one that was sampled from.
         """
-        self.gap.start()
+        self.curves.gap.start()
         for number, mini_batch in enumerate(batch.mini_batches):
             self.events.tell(Phase("score", number, len(batch.mini_batches)))
             self.scorer.score(mini_batch, is_first=number == 0)
@@ -123,24 +114,23 @@ class Learner:
         # The curve shows how many decisions differ from those of the cheaper statistics.
         if is_stale and behavior is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)
-            self.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
-        self.means.update({"pruned_fraction": tokens.curve_weights_T == 0})
+            self.curves.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
         mini_batch.is_empty = int(world.sum(torch.tensor(len(tokens), device=device))) == 0
         for micro, part in zip(micros, tokens.split(sizes(micros)), strict=True):
             micro.tokens = part
+        self.curves.left_out(mini_batch, tokens, statistics)
 
     def loss(self, micro: MicroBatch) -> torch.Tensor:
         """Returns the micro-batch's part of the loss. The parts of all ranks add up to the loss."""
-        mini_batch, tokens = micro.mini_batch, micro.tokens
-        behavior_T = self.scorer.behavior_logprobs(micro) if mini_batch.step == 0 else None
+        mini_batch, tokens, is_first = micro.mini_batch, micro.tokens, micro.mini_batch.step == 0
+        behavior_T = self.scorer.behavior_logprobs(micro) if is_first else None
         current = self.scorer.passes.current(micro)
+        if is_first and behavior_T is None:
+            behavior_T = current.logprobs_T.detach()
         if tokens.old_logprobs_T is None:
             # There was no scoring pass because this policy is still the one that was sampled from.
             tokens.old_logprobs_T = current.logprobs_T.detach()
-        if mini_batch.step == 0:
-            self.gap.note(current.logprobs_T.detach() if behavior_T is None else behavior_T, tokens)
-        loss, metrics = self.objective.loss(current, tokens)
-        self.means.update({"loss": loss, **metrics}, tokens.curve_weights_T)
+        loss = self.curves.part_of_loss(current, tokens, behavior_T)
         self._statistics.append(current.detach())
         if micro is mini_batch.micro_batches[-1]:  # its passes are complete
             tokens = Tokens.cat([micro.tokens for micro in mini_batch.micro_batches])

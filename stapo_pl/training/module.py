@@ -27,7 +27,7 @@ from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.policy.preparation import Preparation
 from stapo_pl.policy.saved import check_alpha, check_shapes, description
 from stapo_pl.rollout.sizes import BatchSizes
-from stapo_pl.training.curves import RolloutCurves
+from stapo_pl.training.curves import RolloutCurves, StepCurves
 from stapo_pl.training.events import Events, RolloutDone, StepDone
 from stapo_pl.training.gap import SamplerGap
 from stapo_pl.training.loop import Learner
@@ -138,7 +138,8 @@ class PolicyModule(L.LightningModule):
         self.decoding, self.events, self.stop_token_ids = decoding, events, stop_token_ids
         self.skipped_steps = 0
         scorer = Scorer(self.objective, self, old_logprobs, sizes.epochs_per_rollout)
-        self.learner = Learner(self.objective, scorer, self.gap, events, decoding.max_new_tokens)
+        curves = StepCurves(self.objective, self.gap)
+        self.learner = Learner(self.objective, scorer, curves, events, decoding.max_new_tokens)
         self.curves = RolloutCurves(events)
 
     def configure_model(self) -> None:
@@ -237,7 +238,7 @@ class PolicyModule(L.LightningModule):
         """Skips the step of an empty mini-batch, so that weight decay does not move the policy."""
         if self._mini_batch.is_empty:
             optimizer_closure()
-            self.learner.means.reset()
+            self.learner.curves.means.reset()
             forget_logged(self.trainer)
             self.skipped_steps += 1
             self.log("policy/skipped_steps", float(self.skipped_steps))
@@ -248,7 +249,7 @@ class PolicyModule(L.LightningModule):
         """Logs loss and gradient norm before clipping. TrainingError if one is not finite."""
         if self._mini_batch.step == 0:
             self.gap.check(self.global_step, self.decoding.is_cut)
-        values = self.learner.means.compute()
+        values = self.learner.curves.means.compute()
         gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         values["grad_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -42,6 +42,7 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
         module.path,
         module.objective.rollout,
         module.objective.can_prune,
+        module.objective.sees_all_tokens,
         events,
     )
     module.connect(

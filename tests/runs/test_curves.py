@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from support.curves import CURVES, RECORDED, curves_of, words_of
+from support.objectives import build_objective
 from support.places import OBJECTIVES
 
 
@@ -51,6 +52,8 @@ def test_sequences_that_teach_nothing_need_no_pass(tmp_path, one_thread, objecti
     recorded = json.loads(RECORDED.read_text())[objective]
     words = (*words_of(objective), "data.prune=true", "sampler=support.replay.Replay")
     curves = curves_of([*words], tmp_path)
-    for name in {*CURVES} - {"policy/entropy"}:
-        assert curves[name] == pytest.approx(recorded[name], rel=1e-5, abs=1e-7), name
-    assert curves["policy/entropy"] == pytest.approx(recorded["policy/entropy"], rel=0.5)
+    # Entropy is estimated from a sample, unless the selection looks at all tokens.
+    estimated = set() if build_objective(objective).sees_all_tokens else {"policy/entropy"}
+    for name in CURVES:
+        rel = 0.5 if name in estimated else 1e-5
+        assert curves[name] == pytest.approx(recorded[name], rel=rel, abs=1e-7), name

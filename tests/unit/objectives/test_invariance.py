@@ -7,7 +7,7 @@ import torch
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.world import World
-from stapo_pl.rollout.batching import collate_all, deal
+from stapo_pl.rollout.batching import collate_all, spread
 from support.carriers import trajectory
 from support.objectives import build_objective
 from support.places import OBJECTIVES
@@ -75,7 +75,7 @@ def test_gradient_is_invariant(generator, name):
 
     def step(cut: int, order=None, padding: int = 0, policy=policy) -> torch.Tensor:
         chosen = [trajectories[i] for i in order] if order is not None else trajectories
-        micros = collate_all(deal(chosen, cut), temperature=0.9)
+        micros = collate_all(spread(chosen, cut), temperature=0.9)
         assert len(micros) == cut
         micros = [pad_more(micro, padding) for micro in micros]
         return gradient(policy, old_policy, objective, micros, silenced)

@@ -46,7 +46,7 @@ def tokens_of(trajectories) -> int:
 def test_what_teaches_is_kept_and_weights_add_up_to_all_tokens():
     for seed in range(50):
         made = responses(seed=seed)
-        Pruning(0.1, seed).mark(made, rollout=seed, mini_batch=0)
+        Pruning(0.1, seed).leave_out(made, rollout=seed, mini_batch=0)
         for one in made:
             assert one.curve_weight == 1 if one.advantage else one.curve_weight != 1
         total = sum(one.curve_weight * len(one.completion.token_ids) for one in made)
@@ -63,7 +63,7 @@ def test_weighted_means_are_unbiased():
     full = sum(v * len(t.completion.token_ids) for v, t in zip(values, made, strict=True)) / total
     estimates = []
     for seed in range(200):
-        Pruning(0.1, seed).mark(made, rollout=3, mini_batch=1)
+        Pruning(0.1, seed).leave_out(made, rollout=3, mini_batch=1)
         estimates.append(
             sum(
                 v * t.curve_weight * len(t.completion.token_ids)
@@ -77,11 +77,18 @@ def test_weighted_means_are_unbiased():
 
 def test_nothing_is_left_out_where_little_would_be_saved():
     for made in (responses(6, teaching=1), responses(1, teaching=2), responses(8)[1:2], []):
-        Pruning(1.0, 0).mark(made, rollout=0, mini_batch=0)
+        Pruning(1.0, 0).leave_out(made, rollout=0, mini_batch=0)
         assert all(one.curve_weight == 1 for one in made)
+    # If a selection looks at all tokens, curves need no sample.
+    passed, left_out = Pruning(0.5, 0, needs_sample=False).leave_out(made, 0, 0)
+    assert not passed and not left_out
+    made = responses(6)
+    passed, left_out = Pruning(0.5, 0, needs_sample=False).leave_out(made, 0, 0)
+    assert all(one.advantage for one in passed) and not any(one.advantage for one in left_out)
+    assert len(passed) + len(left_out) == 6 and {one.curve_weight for one in made} == {1}
     # A response of which no token teaches needs no pass either.
     filtered = [trajectory([1], [2] * 4, 1.0, mask=[False] * 4) for _ in range(3)]
-    Pruning(0.0, 0).mark(filtered, rollout=0, mini_batch=0)
+    Pruning(0.0, 0).leave_out(filtered, rollout=0, mini_batch=0)
     assert sum(one.curve_weight == 0 for one in filtered) >= 2
 
 
@@ -111,7 +118,7 @@ def gradient(objective, passes: Passes, trajectories, pruning, micro_batches: in
     """The whole path of a step, and the surrogate loss."""
     sizes = BatchSizes(len(trajectories), 2, len(trajectories), 1)
     rollout = Rollout(0, [[one] for one in trajectories])
-    (mini_batch,) = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning).mini_batches
+    (mini_batch,) = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning, World()).mini_batches
     Scorer(objective, passes, "recompute", 2).score(mini_batch, is_first=True)
     micros = [*mini_batch.micro_batches, *mini_batch.left_out]
     tokens = Tokens.cat([micro.tokens for micro in micros])

@@ -10,7 +10,7 @@ from stapo_pl.core.types import Completion, Decoding, Prompt
 from stapo_pl.core.world import World
 from stapo_pl.objectives import DynamicSampling
 from stapo_pl.rewards import Exact
-from stapo_pl.rollout.batching import balance, collate, collate_all, deal, split
+from stapo_pl.rollout.batching import balance, collate, collate_all, split, spread
 from stapo_pl.rollout.collector import Collector
 from stapo_pl.rollout.metrics import rollout_metrics
 from stapo_pl.rollout.rounds import fill_rollout
@@ -56,13 +56,13 @@ def test_collate_lays_response_tokens_end_to_end():
 
 
 def test_micro_batches_of_a_mini_batch_without_samples_are_passes_that_teach_nothing():
-    for micro in collate_all(deal([], 3), temperature=1.0):
+    for micro in collate_all(spread([], 3), temperature=1.0):
         assert micro.lengths == [len(micro.input_ids_S)] == [1] and len(micro.tokens) == 0
 
 
 def test_sequences_are_numbered_through_the_mini_batch():
     trajectories = [trajectory([1], [2] * n) for n in (3, 9, 4, 1)]
-    numbers = torch.cat([m.tokens.sequence_T for m in collate_all(deal(trajectories, 3), 1.0)])
+    numbers = torch.cat([m.tokens.sequence_T for m in collate_all(spread(trajectories, 3), 1.0)])
     assert numbers.unique().tolist() == [0, 1, 2, 3]
 
 
