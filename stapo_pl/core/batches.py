@@ -106,8 +106,17 @@ class Tokens:
     regularizer_weights_T: Tensor | None = None
     """The weight of the token's KL and entropy terms. Silenced tokens have such a weight too."""
 
+    has_gradient_T: Tensor | None = None
+    """Whether any term of the loss has a gradient at the token. None if all tokens may have one."""
+
     def __len__(self) -> int:
         return len(self.token_ids_T)
+
+    @property
+    def surrogate_weights_T(self) -> Tensor:
+        """The factor of the surrogate loss: the weight, times the correction if there is one."""
+        assert self.weights_T is not None, "they are decided before the loss"
+        return self.weights_T if self.correction_T is None else self.weights_T * self.correction_T
 
     def to(self, device: torch.device) -> Tokens:
         """Returns the same columns on a device."""

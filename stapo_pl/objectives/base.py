@@ -129,10 +129,19 @@ class Objective(ABC):
         return self.needs_all_statistics and self.needs_current_statistics
 
     @property
+    def regularizes(self) -> bool:
+        """Whether the loss has a term for all tokens, whatever their advantages and weights.
+
+        A class with a `loss` of its own may have one too.
+        """
+        is_own = type(self).loss is not Objective.loss
+        return self.kl_coef != 0 or self.entropy_coef != 0 or is_own
+
+    @property
     def can_prune(self) -> bool:
         """Whether sequences without advantage have no gradient, so that they need no pass."""
-        regularizes = self.kl_coef != 0 or self.entropy_coef != 0
-        return self.zero_advantage_is_silent and not regularizes and self.token_advantage is None
+        silent = self.zero_advantage_is_silent and self.token_advantage is None
+        return silent and not self.regularizes
 
     @property
     def rare_probability(self) -> float:
@@ -174,15 +183,15 @@ class Objective(ABC):
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
+        if not self.regularizes:
+            tokens.has_gradient_T = tokens.surrogate_weights_T != 0
 
     def loss(self, current: TokenStatistics, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the part of the loss that a micro-batch adds, and the metrics of its tokens.
 
         The parts of all micro-batches and ranks add up to the loss of the mini-batch.
         """
-        weights_T = tokens.weights_T.to(current.logprobs_T.dtype)
-        if tokens.correction_T is not None:
-            weights_T = weights_T * tokens.correction_T.to(weights_T.dtype)
+        weights_T = tokens.surrogate_weights_T.to(current.logprobs_T.dtype)
         teaches_T = weights_T != 0
         # A weight of 0 is not enough to silence a token. Its statistics may enter the losses of
         # other tokens, for example through the ratio of a sequence, and 0 times a loss that is not

@@ -69,6 +69,7 @@ class Policy(nn.Module):
             bias_V=getattr(head, "bias", None),
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
+            has_gradient_T=batch.tokens.has_gradient_T,
         )
 
     def own_logits(self, ids_L: Tensor) -> Tensor:

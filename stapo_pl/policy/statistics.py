@@ -29,8 +29,8 @@ class _ChunkedStatistics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens):
-        ctx.temperature, ctx.chunk_tokens = temperature, chunk_tokens
+    def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N):
+        ctx.temperature, ctx.chunk_tokens, ctx.taught_N = temperature, chunk_tokens, taught_N
         ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
         dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
         # Not three views of one tensor: FSDP warns of views.
@@ -53,7 +53,7 @@ class _ChunkedStatistics(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         # What is summed over chunks is kept in the wider type.
         wide = torch.promote_types(weight_VD.dtype, torch.float32)
-        grad_hidden_TD = torch.empty_like(hidden_TD) if needs_hidden else None
+        grad_hidden_TD = torch.zeros_like(hidden_TD) if needs_hidden else None
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_weight else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=wide) if needs_bias else None
         # The gradient of the logits is p * slope, and the log-prob's at the target. This is the
@@ -65,7 +65,9 @@ class _ChunkedStatistics(torch.autograd.Function):
             offset_T -= grad_entropy_T * entropy_T
         if grad_collision_T is not None:
             offset_T -= 2 * grad_collision_T * collision_T
-        for rows in _chunks(len(targets_T), ctx.chunk_tokens):
+        taught_N, total = ctx.taught_N, len(targets_T)
+        for rows in _chunks(total if taught_N is None else len(taught_N), ctx.chunk_tokens):
+            rows = rows if taught_N is None else taught_N[rows]
             logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, ctx.temperature)
             slope = offset_T[rows, None]
             if grad_entropy_T is not None:
@@ -87,7 +89,7 @@ class _ChunkedStatistics(torch.autograd.Function):
             grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
         if needs_bias:
             grad_bias_V = grad_bias_V.to(bias_V.dtype)
-        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None
+        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None, None
 
 
 def _chunks(total: int, size: int) -> list[slice]:
@@ -123,6 +125,7 @@ def token_statistics(
     bias_V: Tensor | None = None,
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
+    has_gradient_T: Tensor | None = None,
 ) -> TokenStatistics:
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
@@ -134,6 +137,11 @@ def token_statistics(
         hidden_TD: last hidden states at the positions that predict the tokens.
         weight_VD: the language-model head.
         targets_T: the tokens.
+        bias_V: the bias of the head, if it has one.
+        temperature: what the logits are divided by.
+        chunk_tokens: the number of rows that exist at a time.
+        has_gradient_T: whether any term of the loss has a gradient at the token. Other tokens are
+            left out of the backward pass. None if all may have one.
     """
     if torch.is_autocast_enabled(hidden_TD.device.type):
         dtype = torch.get_autocast_dtype(hidden_TD.device.type)
@@ -141,9 +149,12 @@ def token_statistics(
         bias_V = None if bias_V is None else bias_V.to(dtype)
     if chunk_tokens is None:
         chunk_tokens = largest_chunk(len(weight_VD), hidden_TD.is_cuda)
+    taught_N = None
+    if has_gradient_T is not None and torch.is_grad_enabled() and not has_gradient_T.all():
+        taught_N = has_gradient_T.nonzero()[:, 0]
     with torch.autocast(hidden_TD.device.type, enabled=False):
         return TokenStatistics(
             *_ChunkedStatistics.apply(
-                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens
+                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N
             )
         )

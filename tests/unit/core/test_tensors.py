@@ -67,6 +67,27 @@ def test_gradcheck(generator):
     assert torch.autograd.gradcheck(function, arguments)
 
 
+@pytest.mark.parametrize("taught", [[], [0], [2, 3, 17, 36], list(range(37))])
+@pytest.mark.parametrize("chunk_tokens", [3, 1000])
+def test_tokens_without_gradient_have_no_backward_pass(generator, taught, chunk_tokens):
+    hidden, weight, bias, targets = inputs(generator, torch.float64)
+    has_gradient = torch.zeros(len(targets), dtype=torch.bool)
+    has_gradient[taught] = True
+    found, expected = [], []
+    for gradients, mask, chosen in ((found, has_gradient, ...), (expected, None, has_gradient)):
+        leaves = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        s = token_statistics(
+            leaves[0], leaves[1], targets, bias_V=leaves[2], temperature=0.7,
+            chunk_tokens=chunk_tokens, has_gradient_T=mask,
+        )  # fmt: skip
+        # All statistics are there, also where nothing is learned.
+        assert all(x.isfinite().all() and len(x) == 37 for x in vars(s).values())
+        (s.logprobs_T + s.entropy_T + 3 * s.collision_T)[chosen].sum().backward()
+        gradients += [x.grad for x in leaves]
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("chunk_tokens", [10, 80])
 def test_forward_and_backward_hold_two_blocks_at_a_time(generator, chunk_tokens):
     vocabulary = 4096

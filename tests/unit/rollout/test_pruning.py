@@ -127,6 +127,7 @@ def gradient(objective, passes: Passes, trajectories, pruning, micro_batches: in
     parts = tokens.split([len(micro.tokens) for micro in micros])
     total = 0.0
     for micro, part in zip(mini_batch.micro_batches, parts, strict=False):
+        micro.tokens = part
         loss, _ = objective.loss(passes.current(micro), part)
         loss.backward()
         total += loss.item()
@@ -164,6 +165,11 @@ def test_what_allows_pruning_is_declared():
     class Declares(Own):
         zero_advantage_is_silent = True
 
+    class Adds(GRPO):
+        def loss(self, current, tokens):
+            return super().loss(current, tokens)
+
     assert not Own().can_prune and Inherits().can_prune and Declares().can_prune
+    assert not Adds().can_prune
     needs = [S2T(scope="rare"), S2T(scope="all"), TopEntropy()]
     assert [one.needs_all_statistics for one in needs] == [False, True, True]
