@@ -61,7 +61,7 @@ def measure(
     requests = [Request(texts[i // GROUP], seed=i) for i in range(len(lengths))]
     how = model, [end], Decoding(limit), batch_size, requests
 
-    def nothing(done: int, total: int) -> None: ...
+    def nothing(ended: dict[int, Completion]) -> None: ...
 
     own_attention = model.config._attn_implementation
     ways: dict[str, tuple[str, Callable[[], list[Completion]]]] = {

@@ -43,14 +43,14 @@ def measure(name: str, policy: Policy, end: int, requests: list[Request], length
     for engine in engines.values():
         engine.build(policy.model.config, [end], args.device, longest, Room.of_idle(args.device))
         engine.load_weights(policy.named_weights())
-        engine.generate(requests[:8], Decoding(8), lambda done, total: None)  # warms up
+        engine.generate(requests[:8], Decoding(8), lambda ended: None)  # warms up
     for _ in range(args.turns):
         for key, engine in engines.items():
             start = time.perf_counter()
             engine.load_weights(policy.named_weights())
             sync[key] = time.perf_counter() - start
             start = time.perf_counter()
-            completions = engine.generate(requests, Decoding(length), lambda done, total: None)
+            completions = engine.generate(requests, Decoding(length), lambda ended: None)
             seconds = time.perf_counter() - start
             rates[key].append(sum(len(c.token_ids) for c in completions) / seconds)
     middle = {key: median(values) for key, values in rates.items()}

@@ -19,6 +19,7 @@ This file holds the objects of sampling and grading. `batches.py` holds the obje
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -157,6 +158,11 @@ class Completion:
     temperature 0 it is taken at temperature 1."""
     truncated: bool
     """True if the length limit ended the completion, and False if an end token did."""
+
+
+Ended = Callable[[dict[int, Completion]], None]
+"""A function that a sampler calls now and then with the completions that have ended since the last
+call, by the numbers of their requests. There may be none."""
 
 
 @dataclass

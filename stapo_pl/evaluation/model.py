@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.policy.endings import end_tokens
 from stapo_pl.policy.loading import load_config, load_tokenizer, loaded, local_path
 from stapo_pl.policy.streaming import meta_parameters
@@ -88,7 +88,7 @@ class SampledModel:
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
         """Returns one completion for each request.
 
@@ -109,7 +109,7 @@ class SampledModel:
                 lambda path: AutoModelForCausalLM.from_pretrained(path, dtype="auto"),
             )
             self.engine.load_weights((n, p.detach()) for n, p in model.named_parameters())
-        return self.engine.generate(requests, decoding, progress)
+        return self.engine.generate(requests, decoding, ended)
 
     def close(self) -> None:
         """Closes the sampler, if it was built."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stapo_pl.core.seeding import seed_for
-from stapo_pl.core.types import Decoding, Request
+from stapo_pl.core.types import Decoding, Request, Response
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.model import SampledModel
 from stapo_pl.evaluation.records import Journal, Place, completion_files
@@ -74,16 +73,16 @@ class SampleSet:
             progress: a function that is called with the number of samples that are done and with a
                 note. The number counts all ranks, as if they were as fast as this one.
         """
-        world, tokens = World(), 0
+        world, done, tokens = World(), 0, 0
         mine = missing[world.rank :: world.size]
         journal = Journal(self.folder / f"completions-{world.rank}.jsonl", self.settings)
 
-        def show(done: int) -> None:
-            mean = f"{tokens / done:.0f} tokens each" if tokens else ""
+        def heard(responses: dict[int, Response]) -> None:
+            nonlocal done, tokens
+            done += len(responses)
+            tokens += sum(response.tokens for response in responses.values())
+            mean = f"{tokens / done:.0f} tokens each" if done else ""
             progress(min(done * world.size, len(missing)), mean)
-
-        def show_from(start: int, done: int, total: int) -> None:
-            show(start + done)
 
         # Ranks that share one sampler must make the same calls, so every rank makes as many chunks
         # as the rank with the most samples.
@@ -94,14 +93,8 @@ class SampleSet:
                 for place in places
             ]
             _, responses = respond(
-                requests,
-                self.decoding,
-                self.model.generate,
-                self.model.tokenizer,
-                partial(show_from, start),
+                requests, self.decoding, self.model.generate, self.model.tokenizer, heard
             )
             journal.append(
                 {place: vars(response) for place, response in zip(places, responses, strict=True)}
             )
-            tokens += sum(response.tokens for response in responses)
-            show(start + len(places))

@@ -38,7 +38,11 @@ class Reward(ABC):
 
     @abstractmethod
     def score(self, response: Response, problem: Problem) -> Score:
-        """Judges one response, whose text may be anything. An exception here ends the run."""
+        """Judges one response, whose text may be anything. An exception here ends the run.
+
+        Responses come in the order in which they end, and several processes may judge them. So the
+        score must depend on nothing but the two arguments.
+        """
 
     def can_match(self, problem: Problem) -> bool:
         """Whether some response to this problem can be correct.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ from stapo_pl.core.seeding import seed_for
 from stapo_pl.core.types import (
     Completion,
     Decoding,
-    Problem,
+    Ended,
     Prompt,
     Request,
     Response,
@@ -26,29 +26,15 @@ from stapo_pl.core.types import (
     Trajectory,
 )
 from stapo_pl.rewards.base import Reward
+from stapo_pl.rewards.grading.judging import Judging
 from stapo_pl.rollout.advantages import group_advantages
 from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.rollout.shaping import overlong_punishment
 
-Progress = Callable[[int, int], None]
-"""A function that is called with two numbers: how many are done, and how many there are."""
-Generate = Callable[[Sequence[Request], Decoding, Progress], list[Completion]]
+Generate = Callable[[Sequence[Request], Decoding, Ended], list[Completion]]
 """A function that returns one completion for each request, in the same order."""
-
-
-class Grade(Protocol):
-    """A function that returns one score for each response, in the same order.
-
-    `Grader.grade` is such a function.
-    """
-
-    def __call__(
-        self,
-        reward: Reward,
-        responses: Sequence[Response],
-        problems: Sequence[Problem],
-        progress: Progress,
-    ) -> list[Score]: ...
+Judge = Callable[[Reward], AbstractContextManager[Judging]]
+"""A function such as `Grader.judging`: what it returns judges responses with a reward."""
 
 
 class Collector:
@@ -56,7 +42,7 @@ class Collector:
 
     Args:
         generate: the function that samples completions.
-        grade: the function that gives scores to responses.
+        judge: the function that begins to judge responses.
         tokenizer: the tokenizer that decodes completions into text.
         on_phase: a function that is called with the name of what is being done (such as `rollout`
             or `grade`), how many are done, and how many there are.
@@ -65,14 +51,15 @@ class Collector:
     def __init__(
         self,
         generate: Generate,
-        grade: Grade,
+        judge: Judge,
         tokenizer: PreTrainedTokenizerBase,
         on_phase: Callable[[str, int, int], None],
     ) -> None:
-        self.generate, self.grade, self.tokenizer = generate, grade, tokenizer
+        self.generate, self.judge, self.tokenizer = generate, judge, tokenizer
         self.on_phase = on_phase
         self.grade_seconds = 0.0
-        """The seconds that grading has taken since this collector was made."""
+        """The seconds that sampling and training have waited for grading, since this collector was
+        made. Responses are graded while others are still being sampled, and that takes no time."""
 
     def collect(
         self,
@@ -103,12 +90,8 @@ class Collector:
             for prompt in prompts
             for sample in range(group_size)
         ]
-        progress = partial(self.on_phase, phase)
-        completions, responses = respond(
-            requests, decoding, self.generate, self.tokenizer, progress
-        )
         owners = [prompt for prompt in prompts for _ in range(group_size)]
-        scores = self._graded(reward, responses, [prompt.problem for prompt in owners])
+        completions, responses, scores = self._judged(requests, owners, decoding, reward, phase)
         trajectories = [
             _trajectory(*sample, decoding.max_new_tokens, rules)
             for sample in zip(owners, completions, responses, scores, strict=True)
@@ -122,13 +105,33 @@ class Collector:
                     trajectory.advantage = advantage
         return groups
 
-    def _graded(
-        self, reward: Reward, responses: Sequence[Response], problems: Sequence[Problem]
-    ) -> list[Score]:
-        start = time.perf_counter()
-        scores = self.grade(reward, responses, problems, partial(self.on_phase, "grade"))
-        self.grade_seconds += time.perf_counter() - start
-        return scores
+    def _judged(
+        self,
+        requests: Sequence[Request],
+        owners: Sequence[Prompt],
+        decoding: Decoding,
+        reward: Reward,
+        phase: str,
+    ) -> tuple[list[Completion], list[Response], list[Score]]:
+        """Samples, and has responses graded while others are still being sampled."""
+        done = 0
+
+        def heard(responses: dict[int, Response]) -> None:
+            nonlocal done
+            start = time.perf_counter()
+            for number, response in responses.items():
+                judging.add(number, response, owners[number].problem)
+            judging.turn()
+            self.grade_seconds += time.perf_counter() - start
+            done += len(responses)
+            self.on_phase(phase, done, len(requests))
+
+        with self.judge(reward) as judging:
+            sampled = respond(requests, decoding, self.generate, self.tokenizer, heard)
+            start = time.perf_counter()
+            scores = judging.finish(partial(self.on_phase, "grade"))
+            self.grade_seconds += time.perf_counter() - start
+        return *sampled, [scores[number] for number in range(len(requests))]
 
 
 def respond(
@@ -136,11 +139,33 @@ def respond(
     decoding: Decoding,
     generate: Generate,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress,
+    heard: Callable[[dict[int, Response]], None],
 ) -> tuple[list[Completion], list[Response]]:
-    """Returns the completions of some requests, and the responses that they decode to."""
-    completions = generate(requests, decoding, progress)
-    return completions, decode(completions, tokenizer)
+    """Returns the completions of some requests, and the responses that they decode to.
+
+    Args:
+        requests: what the policy is asked.
+        decoding: the distribution that completions are drawn from.
+        generate: the function that samples completions.
+        tokenizer: the tokenizer that decodes completions into text.
+        heard: it is called with responses as they end, by the numbers of their requests. It hears
+            each of them once.
+    """
+    responses: dict[int, Response] = {}
+    told: dict[int, Completion] = {}
+
+    def hear(ended: dict[int, Completion]) -> None:
+        new = dict(zip(ended, decode(list(ended.values()), tokenizer), strict=True))
+        told.update(ended)
+        responses.update(new)
+        heard(new)
+
+    completions = generate(requests, decoding, hear)
+    # A sampler need not tell its completions before it returns them.
+    hear({number: c for number, c in enumerate(completions) if number not in told})
+    for number, completion in enumerate(completions):
+        assert completion.token_ids == told[number].token_ids, "it is not what the sampler told"
+    return completions, [responses[number] for number in range(len(completions))]
 
 
 def decode(completions: Sequence[Completion], tokenizer: PreTrainedTokenizerBase) -> list[Response]:

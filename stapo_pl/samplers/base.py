@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 
 
 @dataclass
@@ -104,15 +104,15 @@ class Sampler(ABC):
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
         """Samples. It must not change the global random states.
 
         Args:
             requests: the prompts, each with the seed of its completion.
             decoding: the distribution that tokens are drawn from.
-            progress: it is called now and then with (number of finished requests, number of all
-                requests).
+            ended: it is called now and then with completions that have ended, so that they can be
+                judged while others are still being sampled. It need not be told all of them.
 
         Returns:
             One completion for each request, in the order of the requests.

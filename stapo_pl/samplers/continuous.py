@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.samplers.drawing import Draw
 from stapo_pl.samplers.roomy_cache import Part, RoomyCache, joined
 from stapo_pl.samplers.rows import Rows
@@ -69,8 +69,12 @@ class Generation:
         nothing_B = torch.zeros(0, dtype=torch.long, device=self.device)
         self.rows = Rows.of([], [], nothing_B, self.draw)
 
-    def run(self, progress: Callable[[int, int], None]) -> list[Completion]:
-        """Returns one completion for each request, in the same order."""
+    def run(self, tell: Ended) -> list[Completion]:
+        """Returns one completion for each request, in the same order.
+
+        Args:
+            tell: it is called with the completions that leave the batch.
+        """
         completions: dict[int, Completion] = {}
         self._change()
         while len(self.rows):
@@ -78,9 +82,10 @@ class Generation:
             if ended < _ENDED_SHARE * len(self.rows) and not self.cache.is_full:
                 self._step()
             else:
-                completions.update(self.rows.ended(self.end_token_ids))
-                progress(len(completions), len(self.requests))
+                left = dict(self.rows.ended(self.end_token_ids))
+                completions.update(left)
                 self._change()
+                tell(left)
         return [completions[i] for i in range(len(self.requests))]
 
     def _change(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.seeding import preserved_random_states
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.samplers.attention import DECODING
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.continuous import Generation, room_for
@@ -86,12 +86,12 @@ class TransformersSampler(Sampler):
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
         how = self.model, self.end_token_ids, decoding, self.batch_size, requests
         if keeps_only_tokens(self.model):
-            return Generation(*how).run(progress)
-        return generate_in_turns(*how, progress)
+            return Generation(*how).run(ended)
+        return generate_in_turns(*how, ended)
 
     def close(self) -> None:
         self.model = None

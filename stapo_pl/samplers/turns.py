@@ -5,7 +5,7 @@ A recurrent layer keeps a state of all tokens so far. Continuous batching does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.samplers.drawing import Draw
 
 
@@ -39,7 +39,7 @@ def generate_in_turns(
     decoding: Decoding,
     batch_size: int,
     requests: Sequence[Request],
-    progress: Callable[[int, int], None],
+    tell: Ended,
 ) -> list[Completion]:
     """Answers one batch of requests after another; see `continuous.Generation`."""
     # Prompts of similar length share a batch, so that little padding is computed.
@@ -48,8 +48,9 @@ def generate_in_turns(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         batch = _batch(model, end_token_ids, decoding, [requests[i] for i in chosen])
-        completions.update(zip(chosen, batch, strict=True))
-        progress(len(completions), len(order))
+        ended = dict(zip(chosen, batch, strict=True))
+        completions.update(ended)
+        tell(ended)
     return [completions[i] for i in range(len(requests))]
 
 

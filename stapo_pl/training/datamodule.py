@@ -183,7 +183,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.grader.start()
         self.collector = Collector(
             self.generate,
-            self.grader.grade,
+            self.grader.judging,
             tokenizer,
             lambda name, done, total: self.events.tell(Phase(name, done, total)),
         )

@@ -107,10 +107,10 @@ class WatchWeights(L.Callback):
         engine = next(c.engine for c in trainer.callbacks if hasattr(c, "engine"))
         generate = engine.generate
 
-        def watched(requests, decoding, progress):
+        def watched(requests, decoding, ended):
             if not trainer.validating:
                 self.sampled_from.append(flat(engine.model))
-            return generate(requests, decoding, progress)
+            return generate(requests, decoding, ended)
 
         engine.generate = watched
 

@@ -17,8 +17,8 @@ from support.fitting import fit, make, scalars
 class Off(TransformersSampler):
     """A sampler whose log-probabilities are not those of the policy, by 0.2 and once by 2."""
 
-    def generate(self, requests, decoding, progress):
-        completions = super().generate(requests, decoding, progress)
+    def generate(self, requests, decoding, ended):
+        completions = super().generate(requests, decoding, ended)
         for completion in completions:
             completion.logprobs = [logprob - 0.2 for logprob in completion.logprobs]
         completions[0].logprobs[0] -= 1.8

@@ -25,7 +25,7 @@ class SampleInside(L.Callback):
         sampler = next(c for c in trainer.callbacks if hasattr(c, "engine"))
         sampler.on_load_checkpoint(trainer, pl_module, {})  # so that weights are sent again
         request = Request(trainer.datamodule.rollouts.source.stream[0].token_ids, seed=1)
-        sampler.generate([request], Decoding(4), lambda done, total: None)
+        sampler.generate([request], Decoding(4), lambda ended: None)
 
 
 def test_nobody_touches_a_half_made_gradient(small_run, tmp_path):

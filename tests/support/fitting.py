@@ -78,6 +78,10 @@ def rig(cli: StapoCLI, reward_of) -> None:
         return verdict
 
     reward.score = rigged
+    # Responses are judged in the order in which the sampler tells them: here, in that of requests.
+    (sampler,) = (c for c in cli.trainer.callbacks if hasattr(c, "engine"))
+    generate = sampler.generate
+    sampler.generate = lambda requests, decoding, _: generate(requests, decoding, lambda _: None)
 
 
 def build(words: list[str], folder: Path) -> StapoCLI:

@@ -26,10 +26,10 @@ class Recording(TransformersSampler):
         else:
             super().load_weights(weights)
 
-    def generate(self, requests, decoding, progress):
+    def generate(self, requests, decoding, ended):
         if self.replay:
             return [self.seen[r.seed, decoding.temperature] for r in requests]
-        completions = super().generate(requests, decoding, progress)
+        completions = super().generate(requests, decoding, ended)
         for request, completion in zip(requests, completions, strict=True):
             self.seen[request.seed, decoding.temperature] = completion
         return completions

@@ -50,7 +50,7 @@ class Replay(Sampler):
         for _ in weights:  # whoever streams them expects that they are all taken
             pass
 
-    def generate(self, requests, decoding, progress):
+    def generate(self, requests, decoding, ended):
         return [self.completions[tuple(r.prompt_ids), r.seed] for r in requests]
 
     def close(self) -> None:
@@ -70,10 +70,10 @@ class Record(TransformersSampler):
             super().load_weights(weights)
         self.has_weights = True
 
-    def generate(self, requests, decoding, progress):
+    def generate(self, requests, decoding, ended):
         keys = [(tuple(r.prompt_ids), r.seed) for r in requests]
         if not all(key in self.completions for key in keys):
-            answers = super().generate(requests, decoding, progress)
+            answers = super().generate(requests, decoding, ended)
             for key, answer in zip(keys, answers, strict=True):
                 self.completions.setdefault(key, answer)
         return [self.completions[key] for key in keys]

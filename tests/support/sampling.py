@@ -24,7 +24,7 @@ def build(sampler: Sampler, policy: Policy) -> Sampler:
 
 
 def generate(sampler, requests, decoding):
-    return sampler.generate(requests, decoding, lambda done, total: None)
+    return sampler.generate(requests, decoding, lambda ended: None)
 
 
 REQUESTS = [Request([2 + i % 5] * (1 + i % 7), seed_for("test", i)) for i in range(40)]

@@ -132,7 +132,7 @@ def test_an_engine_is_freed_after_an_exception_and_the_next_run_finds_its_folder
         generate = callback.engine.generate
 
         def interrupted(requests, decoding, _, generate=generate, failure=failure):
-            def stop(done, total):
+            def stop(ended):
                 raise failure
 
             return generate(requests, decoding, stop)

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 
 from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.seeding import preserved_random_states
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.core.world import World
 from stapo_pl.samplers.identity import SentWeights, check_held
 from stapo_pl.samplers.vllm.containment import (
@@ -127,9 +127,11 @@ class Engine:
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
         """Samples one completion for each request of this rank, in their order.
+
+        It tells the completions of this rank as they end.
 
         Raises:
             TrainingError: the engine died.
@@ -144,10 +146,10 @@ class Engine:
                 engine.add_request(str(i), {"prompt_token_ids": list(request.prompt_ids)}, params)
             completions: dict[int, Completion] = {}
             while engine.has_unfinished_requests():
-                progress(len(completions), len(requests))
-                for output in engine.step():
-                    completions[int(output.request_id)] = completion(output.outputs[0])
-            return [completions[i] for i in range(len(requests))][own]
+                new = {int(out.request_id): completion(out.outputs[0]) for out in engine.step()}
+                completions.update(new)
+                ended({i - own.start: new[i] for i in new if i in own})
+            return [completions[i] for i in own]
 
     def sleep(self, level: int) -> None:
         """Frees memory on a GPU until weights are loaded again; see `VLLMSampler` for the levels.
@@ -186,16 +188,16 @@ class Engine:
             self.llm.wake_up([what])
             self._asleep.remove(what)
 
-    def _with_other_ranks(self, requests: Sequence[Request]) -> tuple[Sequence[Request], slice]:
+    def _with_other_ranks(self, requests: Sequence[Request]) -> tuple[Sequence[Request], range]:
         """The requests of all ranks that hold this engine, and which of them are this rank's."""
         if self._ranks == 1:
-            return requests, slice(None)
+            return requests, range(len(requests))
         group = _tensor_parallel_group()
         shares: list[list[Request]] = [[] for _ in range(group.world_size)]
         dist.all_gather_object(shares, list(requests), group=group.cpu_group)
         start = sum(len(share) for share in shares[: group.rank_in_group])
         merged = [request for share in shares for request in share]
-        return merged, slice(start, start + len(requests))
+        return merged, range(start, start + len(requests))
 
     def _place(self) -> tuple[int, int]:
         """The number of this rank among those that hold this engine, and how many hold it."""

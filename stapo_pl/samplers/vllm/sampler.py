@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.core.world import World
 from stapo_pl.samplers.base import Room, Sampler, SamplerShare
 from stapo_pl.samplers.memory import cache_bytes, weight_bytes
@@ -182,9 +182,9 @@ class VLLMSampler(Sampler):
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
-        return self.engine.generate(requests, decoding, progress)
+        return self.engine.generate(requests, decoding, ended)
 
     def sleep(self) -> bool:
         if self.sleep_level:

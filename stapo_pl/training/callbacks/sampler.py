@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import lightning as L
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.types import Completion, Decoding, Request
+from stapo_pl.core.types import Completion, Decoding, Ended, Request
 from stapo_pl.samplers import Room, Sampler, choose_sampler
 from stapo_pl.training.events import RolloutCollected
 from stapo_pl.training.parts import Parts, RunCallback
@@ -91,7 +91,7 @@ class SamplerCallback(RunCallback):
         self,
         requests: Sequence[Request],
         decoding: Decoding,
-        progress: Callable[[int, int], None],
+        ended: Ended,
     ) -> list[Completion]:
         """Returns one completion for each request, from the present policy."""
         if self._version != self._module.global_step:
@@ -99,7 +99,7 @@ class SamplerCallback(RunCallback):
             self.engine.load_weights(self._module.policy.named_weights())
             self._version = self._module.global_step
             self._sync_seconds += time.perf_counter() - start
-        return self.engine.generate(requests, decoding, progress)
+        return self.engine.generate(requests, decoding, ended)
 
     def _rollout_collected(self, event: RolloutCollected) -> None:
         self._rollout_sync_seconds = self._sync_seconds  # a validation may add to the other

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 from stapo_pl.core.errors import TrainingError
-from stapo_pl.core.types import Completion, Decoding, Prompt
+from stapo_pl.core.types import Completion, Decoding, Prompt, Response
 from stapo_pl.core.world import World
 from stapo_pl.objectives import DynamicSampling
 from stapo_pl.rewards import Exact
+from stapo_pl.rewards.grading.grader import Grader, Grading
 from stapo_pl.rollout.batching import balance, collate, collate_all, split, spread
 from stapo_pl.rollout.collector import Collector
 from stapo_pl.rollout.metrics import rollout_metrics
@@ -19,6 +23,7 @@ from stapo_pl.rollout.shaping import overlong_punishment
 from stapo_pl.rollout.stream import PromptStream
 from stapo_pl.tasks import Problem
 from support.carriers import trajectory
+from support.own_rewards import Obedient
 
 PROMPTS = [Prompt([i], Problem([], str(i)), i) for i in range(50)]
 
@@ -165,15 +170,55 @@ class WordTokenizer:
 
 
 def sampled(rules: RolloutRules, truncated: bool, length: int):
-    def generate(requests, decoding, progress):
+    def generate(requests, decoding, ended):
         assert len({r.seed for r in requests}) == len(requests)
         return [Completion([7] * length, [-0.1] * length, truncated) for _ in requests]
 
-    def grade(reward, responses, problems, progress):
-        return [reward.score(*pair) for pair in zip(responses, problems, strict=True)]
+    reward = Exact()
+    judge = Grader([reward], Grading(), Path()).judging
+    collector = Collector(generate, judge, WordTokenizer(), lambda phase, done, total: None)
+    return collector.collect(PROMPTS[:2], 2, Decoding(100), reward, rules, "rollout", (0,))
 
-    collector = Collector(generate, grade, WordTokenizer(), lambda phase, done, total: None)
-    return collector.collect(PROMPTS[:2], 2, Decoding(100), Exact(), rules, "rollout", (0,))
+
+class Sleeper(WordTokenizer):
+    """Decodes a token as the number of seconds that its grading takes."""
+
+    def batch_decode(self, rows, **settings):
+        return [f"sleep {row[0]}" for row in rows]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_responses_are_graded_while_others_are_sampled(tmp_path, changed):
+    def generate(requests, decoding, ended):
+        made = [Completion([i % 2, 0], [-0.1] * 2, truncated=True) for i in range(len(requests))]
+        ended({3: made[3]})
+        ended({1: made[1], 2: made[2]})
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:  # others are being sampled
+            ended({})
+            time.sleep(0.05)
+        if changed:
+            made[2] = Completion([1, 0], [-0.1] * 2, truncated=True)
+        return made
+
+    phases, reward = [], Obedient()
+    with Grader([reward], Grading(workers=2), tmp_path) as grader:
+        grader.grade(reward, [Response("yes")], [PROMPTS[0].problem])  # workers have started
+        collector = Collector(
+            generate, grader.judging, Sleeper(), lambda *phase: phases.append(phase)
+        )
+        how = 2, Decoding(8), reward, RolloutRules(), "rollout", (0,)
+        if changed:
+            with pytest.raises(AssertionError, match="what the sampler told"):
+                collector.collect(PROMPTS[:2], *how)
+            return
+        groups = collector.collect(PROMPTS[:2], *how)
+    assert [[t.text for t in group] for group in groups] == [["sleep 0", "sleep 1"]] * 2
+    sampled = [done for name, done, _ in phases if name == "rollout"]
+    assert sampled[0] == 1 and sampled[1] == 3 and sampled[-1] == 4
+    # All but the last one had been judged when sampling ended.
+    assert [done for name, done, _ in phases if name == "grade"] in ([], [4])
+    assert collector.grade_seconds < 1
 
 
 def test_overlong_responses_are_punished_or_filtered():

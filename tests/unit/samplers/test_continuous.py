@@ -62,13 +62,13 @@ def model_of(config) -> PreTrainedModel:
 
 @torch.no_grad()
 def answer(model, decoding=DECODING_30, batch_size=8, requests=REQUESTS) -> list[Completion]:
-    return Generation(model, ENDS, decoding, batch_size, requests).run(lambda done, total: None)
+    return Generation(model, ENDS, decoding, batch_size, requests).run(lambda ended: None)
 
 
 @torch.no_grad()
 def by_transformers(model, decoding=DECODING_30, requests=REQUESTS) -> list[Completion]:
     size = len(requests)
-    return generate_in_turns(model, ENDS, decoding, size, requests, lambda done, total: None)
+    return generate_in_turns(model, ENDS, decoding, size, requests, lambda ended: None)
 
 
 def assert_same(found: list[Completion], expected: list[Completion]) -> None:
@@ -139,13 +139,13 @@ def test_the_cache_has_room_for_little_more_than_the_longest_sequence():
     assert_same(found, by_transformers(model, requests=requests))
 
 
-def test_progress_counts_what_has_ended():
+def test_completions_are_told_as_they_end():
     model, calls = model_of(CONFIGS["grouped heads"]), []
     with torch.no_grad():
-        Generation(model, ENDS, DECODING_30, 8, REQUESTS).run(lambda *call: calls.append(call))
-    done = [done for done, total in calls]
-    assert done == sorted(done) and len(set(done)) > 4
-    assert {total for _, total in calls} == {len(REQUESTS)}
+        completions = Generation(model, ENDS, DECODING_30, 8, REQUESTS).run(calls.append)
+    assert len(calls) > 4 and sum(map(len, calls)) == len(REQUESTS)
+    told = {number: completion for ended in calls for number, completion in ended.items()}
+    assert [told[number] for number in range(len(REQUESTS))] == completions
 
 
 OTHERS = {
