@@ -162,7 +162,7 @@ class Completion:
 
 Ended = Callable[[dict[int, Completion]], None]
 """A function that a sampler calls now and then with the completions that have ended since the last
-call, by the numbers of their requests. There may be none."""
+call, by the numbers of their requests."""
 
 
 @dataclass

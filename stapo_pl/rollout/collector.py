@@ -58,8 +58,8 @@ class Collector:
         self.generate, self.judge, self.tokenizer = generate, judge, tokenizer
         self.on_phase = on_phase
         self.grade_seconds = 0.0
-        """The seconds that sampling and training have waited for grading, since this collector was
-        made. Responses are graded while others are still being sampled, and that takes no time."""
+        """The seconds that this collector has waited for grading after sampling. Most responses are
+        graded before, while others are still being sampled."""
 
     def collect(
         self,
@@ -118,11 +118,8 @@ class Collector:
 
         def heard(responses: dict[int, Response]) -> None:
             nonlocal done
-            start = time.perf_counter()
             for number, response in responses.items():
                 judging.add(number, response, owners[number].problem)
-            judging.turn()
-            self.grade_seconds += time.perf_counter() - start
             done += len(responses)
             self.on_phase(phase, done, len(requests))
 

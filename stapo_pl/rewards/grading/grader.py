@@ -77,9 +77,11 @@ class Grader:
             [True, False]
         """
         with self._lock:
+            judging = Judging(reward, self._pool, self.folder)
             try:
-                yield Judging(reward, self._pool, self.folder)
+                yield judging
             except BaseException:
+                judging.abandon()
                 self.close()  # else the next one would take the answers that are still due
                 raise
 

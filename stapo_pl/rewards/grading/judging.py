@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from multiprocessing import Pipe
 from pathlib import Path
 
 from stapo_pl.core.errors import TrainingError
@@ -18,14 +20,20 @@ from stapo_pl.rewards.grading.verdicts import checked, refusal
 # response is given up only after this many workers died on it, and a reward is given up only after
 # this many workers died before they were ready.
 _DEATHS, _START_DEATHS = 3, 4
+# Seconds between two looks at how many have been judged.
+_SHOW_EVERY = 0.1
 
 
 class Judging:
     """Judges responses with one reward. `Grader.judging` makes it.
 
+    A thread hands the responses to workers, so that whoever samples need not wait for anything. It
+    takes little time, because it only waits for the workers. If the reward is `bounded`, there is
+    no thread, and `add` judges at once.
+
     Args:
         reward: the reward.
-        pool: the workers that judge, unless the reward is `bounded`.
+        pool: the workers that judge, unless the reward is bounded.
         folder: the folder where a response is saved if the reward fails on it.
     """
 
@@ -36,12 +44,16 @@ class Judging:
         self._scores: dict[int, Score] = {}
         self._deaths: dict[int, int] = {}
         self._start_deaths = 0
+        self._is_closed = self._is_abandoned = False
+        self._error: BaseException | None = None
+        # The thread waits for this connection too, so that it hears of new responses.
+        self._bell, self._rope = Pipe(duplex=False)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        if not reward.bounded:
+            self._thread.start()
 
     def add(self, number: int, response: Response, problem: Problem) -> None:
         """Takes a response.
-
-        A bounded reward judges it at once. Otherwise it waits for a worker, and `turn` must be
-        called now and then.
 
         Args:
             number: a number by which the score will be known.
@@ -49,12 +61,15 @@ class Judging:
             problem: the problem that it answers.
 
         Raises:
-            RewardError: a bounded reward raised an exception, or returned something that is no
-                score.
+            RewardError: the reward raised an exception on this response or on an earlier one, or
+                returned something that is no score.
+            TrainingError: no worker could start.
         """
         self._pairs[number] = response, problem
         if not self.reward.bounded:
+            self._raise_error()
             self._queue.append(number)
+            self._rope.send_bytes(b"new")
             return
         try:
             score = self.reward.score(response, problem)
@@ -62,18 +77,47 @@ class Judging:
             raise self._refusal(number, traceback.format_exc()) from error
         self._scores[number] = checked(self.reward, response, problem, score, self.folder)
 
-    def turn(self, waits: bool = False) -> None:
-        """Gives responses to free workers, and takes the answers of those that have judged.
+    def finish(self, progress: Callable[[int, int], None]) -> dict[int, Score]:
+        """Waits for what is left, and returns the scores by the numbers of the responses.
 
         Args:
-            waits: whether it waits until a worker has an answer.
+            progress: it is called with (number of judged responses, number of all responses).
 
         Raises:
-            RewardError: the reward raised an exception, or returned something that is no score.
-            TrainingError: no worker could start.
+            RewardError: see `add`.
+            TrainingError: see `add`.
         """
-        if len(self._scores) == len(self._pairs):
-            return
+        self._is_closed = True
+        self._rope.send_bytes(b"end")
+        while self._thread.is_alive():
+            self._thread.join(_SHOW_EVERY)
+            progress(len(self._scores), len(self._pairs))
+        self._raise_error()
+        return self._scores
+
+    def abandon(self) -> None:
+        """Ends the thread, whatever has not been judged."""
+        self._is_abandoned = True
+        self._rope.send_bytes(b"end")
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        """Judges until all responses are there and judged."""
+        try:
+            while not self._is_closed or len(self._scores) < len(self._pairs):
+                if self._is_abandoned:
+                    return
+                self._turn()
+        except BaseException as error:
+            self._error = error
+
+    def _turn(self) -> None:
+        """Gives responses to free workers, and takes the answers of those that have judged."""
         self.pool.start()
         which = next(i for i, known in enumerate(self.pool.rewards) if known is self.reward)
         for worker in self.pool.free()[: len(self._queue)]:
@@ -84,7 +128,7 @@ class Judging:
                 reason = f"what it is to judge cannot be sent to a worker: {error}"
                 raise self._refusal(number, reason) from error
             worker.judge(number, request)
-        for worker in self.pool.answered(waits):
+        for worker in self.pool.answered(self._bell):
             item, answer = worker.item, worker.hear()
             if worker.is_lost:
                 self._start_deaths += not worker.is_ready
@@ -94,21 +138,8 @@ class Judging:
                 raise TrainingError(f"a reward worker could not start: {answer[1]}")
             if item is not None:
                 self._take(item, worker.is_fresh, *answer)
-
-    def finish(self, progress: Callable[[int, int], None]) -> dict[int, Score]:
-        """Waits for what is left, and returns the scores by the numbers of the responses.
-
-        Args:
-            progress: it is called with (number of judged responses, number of all responses).
-
-        Raises:
-            RewardError: see `turn`.
-            TrainingError: see `turn`.
-        """
-        while len(self._scores) < len(self._pairs):
-            self.turn(waits=True)
-            progress(len(self._scores), len(self._pairs))
-        return self._scores
+        while self._bell.poll():
+            self._bell.recv_bytes()
 
     def _take(self, item: int, is_fresh: bool, kind: str, *content) -> None:
         """Takes the answer of a worker on a response."""

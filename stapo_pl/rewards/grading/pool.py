@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 
 from stapo_pl.rewards.base import Reward
 from stapo_pl.rewards.grading.process import WorkerProcess
@@ -45,14 +46,14 @@ class WorkerPool:
         idle = [worker for worker in self._workers if worker.is_ready and worker.item is None]
         return idle[: self.count - busy]
 
-    def answered(self, waits: bool) -> list[WorkerProcess]:
-        """Returns the workers that have answered, or must have answered by now.
+    def answered(self, bell: Connection) -> list[WorkerProcess]:
+        """Waits until some workers have answered, or must have answered, and returns these.
 
         Args:
-            waits: whether it waits until there is such a worker.
+            bell: a connection that ends the waiting when something comes over it.
         """
         late = min(worker.deadline for worker in self._workers)
-        connections = [worker.connection for worker in self._workers]
-        heard = wait(connections, max(late - time.monotonic(), 0) if waits else 0)
+        timeout = None if late == math.inf else max(late - time.monotonic(), 0)
+        heard = wait([bell, *(worker.connection for worker in self._workers)], timeout)
         now = time.monotonic()
         return [w for w in self._workers if w.connection in heard or now >= w.deadline]

@@ -148,7 +148,8 @@ class Engine:
             while engine.has_unfinished_requests():
                 new = {int(out.request_id): completion(out.outputs[0]) for out in engine.step()}
                 completions.update(new)
-                ended({i - own.start: new[i] for i in new if i in own})
+                if mine := {i - own.start: new[i] for i in new if i in own}:
+                    ended(mine)
             return [completions[i] for i in own]
 
     def sleep(self, level: int) -> None:
