@@ -198,6 +198,11 @@ class Trajectory:
     did not write it, or if the whole response is filtered out."""
     advantage: float = 0.0
     """The advantage of the whole response, which is made from the rewards of its group."""
+    sample: int = 0
+    """The number of the completion within its group. With the position of the prompt it names the
+    trajectory in the run."""
+    seed: int = 0
+    """The seed that the completion was sampled with."""
     place: int = 0
     """The number of the group among the groups of all ranks that the rollout trains on."""
     curve_weight: float = 1.0

@@ -132,9 +132,10 @@ class Objective(ABC):
     def regularizes(self) -> bool:
         """Whether the loss has a term for all tokens, whatever their advantages and weights.
 
-        A class with a `loss` of its own may have one too.
+        A class with a `loss` or `weighted_losses` of its own may have one too.
         """
-        is_own = type(self).loss is not Objective.loss
+        cls = type(self)
+        is_own = (cls.loss, cls.weighted_losses) != (Objective.loss, Objective.weighted_losses)
         return self.kl_coef != 0 or self.entropy_coef != 0 or is_own
 
     @property
@@ -191,6 +192,13 @@ class Objective(ABC):
 
         The parts of all micro-batches and ranks add up to the loss of the mini-batch.
         """
+        losses_T, metrics = self.weighted_losses(current, tokens)
+        return losses_T.sum(), metrics
+
+    def weighted_losses(
+        self, current: TokenStatistics, tokens: Tokens
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns what each token adds to the loss, [T], all terms weighted, and metrics."""
         weights_T = tokens.surrogate_weights_T.to(current.logprobs_T.dtype)
         teaches_T = weights_T != 0
         # A weight of 0 is not enough to silence a token. Its statistics may enter the losses of
@@ -200,16 +208,16 @@ class Objective(ABC):
             *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
         )
         losses_T, metrics = self.token_loss(visible, tokens)
-        loss = (weights_T * losses_T).where(teaches_T, 0).sum()
+        losses_T = (weights_T * losses_T).where(teaches_T, 0)
         regularizer_weights_T = tokens.regularizer_weights_T.to(current.logprobs_T.dtype)
         if self.kl_coef:
             divergence_T = kl.kl_divergence(
                 current.logprobs_T, tokens.reference_logprobs_T, self.kl_estimator
             )
-            loss = loss + self.kl_coef * (regularizer_weights_T * divergence_T).sum()
+            losses_T = losses_T + self.kl_coef * regularizer_weights_T * divergence_T
         if self.entropy_coef:
-            loss = loss - self.entropy_coef * (regularizer_weights_T * current.entropy_T).sum()
-        return loss, self._metrics(current, tokens) | metrics
+            losses_T = losses_T - self.entropy_coef * regularizer_weights_T * current.entropy_T
+        return losses_T, self._metrics(current, tokens) | metrics
 
     def _metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
         """Returns the metrics that all objectives share; values [T] by name."""

@@ -116,13 +116,20 @@ class S2T(Selection):
     def needs_all_statistics(self) -> bool:
         return self.scope == "all"
 
+    def threshold(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor | None:
+        """Returns tau_h in nats, or None if no token is a candidate. See `select`."""
+        entropy_T = statistics.entropy_T
+        if self.scope == "rare":
+            entropy_T = entropy_T[rare_tokens(tokens, statistics, self.tau_p)]
+        candidates = world.gather(entropy_T)
+        return quantile(candidates, self.quantile) if len(candidates) else None
+
     def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
         rare_T = rare_tokens(tokens, statistics, self.tau_p)
-        entropy_T = statistics.entropy_T
-        candidates = world.gather(entropy_T[rare_T] if self.scope == "rare" else entropy_T)
-        if len(candidates) == 0:
+        tau_h = self.threshold(tokens, statistics, world)
+        if tau_h is None:
             return torch.ones_like(rare_T)
-        return ~(rare_T & (entropy_T < quantile(candidates, self.quantile)))
+        return ~(rare_T & (statistics.entropy_T < tau_h))
 
 
 @dataclass(kw_only=True)

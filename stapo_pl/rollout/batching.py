@@ -41,16 +41,17 @@ def cut(
     batch = RolloutBatch(rollout, version)
     for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
         place = len(batch.mini_batches)
-        silent: list[Trajectory] = []
+        left_out: list[list[Trajectory]] = []
         if pruning is not None:
             trajectories, silent = pruning.leave_out(trajectories, number, place)
+            # As many on every rank, also where none is left out: they may all have a pass.
+            left_out = spread(silent, micro_batches)
         trajectories = exchange(trajectories, world)
         parts = spread(trajectories, micro_batches)
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
-        rest = spread(silent, micro_batches) if silent else []
-        left_out = collate_all(rest, temperature, len(ordered))
-        batch.mini_batches.append(MiniBatch(batch, ordered, micros, left_out, place))
+        rest = collate_all(left_out, temperature, len(ordered))
+        batch.mini_batches.append(MiniBatch(batch, ordered, micros, rest, place))
     return batch
 
 

@@ -96,6 +96,8 @@ class Collector:
             _trajectory(*sample, decoding.max_new_tokens, rules)
             for sample in zip(owners, completions, responses, scores, strict=True)
         ]
+        for i, (trajectory, request) in enumerate(zip(trajectories, requests, strict=True)):
+            trajectory.sample, trajectory.seed = i % group_size, request.seed
         groups = [trajectories[i : i + group_size] for i in range(0, len(trajectories), group_size)]
         if groups and group_size > 1:
             rewards_PG = torch.tensor([[t.reward for t in group] for group in groups])

@@ -111,6 +111,7 @@ class Learner:
         micros = [*mini_batch.micro_batches, *mini_batch.left_out]
         tokens = Tokens.cat([micro.tokens.to(device) for micro in micros])
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
+        mini_batch.selected_by = None if self.objective.selection is None else statistics
         # The curve shows how many decisions differ from those of the cheaper statistics.
         if is_stale and behavior is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)

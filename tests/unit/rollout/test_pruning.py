@@ -151,6 +151,18 @@ def test_the_gradient_is_that_of_all_sequences(generator, name, aggregation):
     assert passes.sequences < 2 * 0.6 * all_sequences
 
 
+def test_ranks_have_as_many_passes_whatever_they_leave_out():
+    """A rank with fewer passes than the others would let them wait for ever."""
+    for made, pruning, count in (
+        (responses(4, teaching=1), Pruning(0.05, 1, needs_sample=False), 3),
+        (responses(8), Pruning(0.05, 1, needs_sample=False), 3),
+        (responses(8), None, 0),
+    ):
+        sizes, rollout = BatchSizes(8, 2, 8, 1), Rollout(0, [[one] for one in made])
+        (mini_batch,) = cut(rollout, 0, 0, sizes, 3, 1.0, pruning, World()).mini_batches
+        assert (len(mini_batch.micro_batches), len(mini_batch.left_out)) == (3, count)
+
+
 def test_what_allows_pruning_is_declared():
     assert GRPO().can_prune and DAPO().can_prune
     assert not GRPO(kl_coef=0.1).can_prune and not GRPO(entropy_coef=0.1).can_prune
