@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from stapo_pl.core.batches import MicroBatch, TokenStatistics
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.policy.attention import PACKED, PADDED, padded_places
-from stapo_pl.policy.statistics import token_statistics
+from stapo_pl.policy.statistics import RareTokens, token_statistics
 
 
 def shipped_policy() -> Path:
@@ -35,6 +35,8 @@ class Policy(nn.Module):
         self.checkpoints_gradients = False
         self.chunk_tokens: int | None = None
         """The tokens of a block of the head; None takes `statistics.largest_chunk`."""
+        self.watch: RareTokens | None = None
+        """What looks for rare tokens in passes with gradient."""
         self._own_attention = model.config._attn_implementation
         if self._own_attention == "sdpa" and model._supports_attention_backend:
             model.set_attn_implementation(PADDED)
@@ -70,6 +72,7 @@ class Policy(nn.Module):
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
             has_gradient_T=batch.tokens.has_gradient_T,
+            watch=self.watch if torch.is_grad_enabled() else None,
         )
 
     def own_logits(self, ids_L: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,6 +24,42 @@ def largest_chunk(vocabulary: int, on_gpu: bool) -> int:
     return max(1, min(1024, 2**25 // vocabulary))
 
 
+@dataclass
+class RareTokens:
+    """Watches passes for rare tokens, and keeps what the policy would rather have written there.
+
+    The head has all probabilities at hand, so this takes no further pass.
+    """
+
+    tau_p: float
+    """The probability below which a token is rare."""
+    count: int = 5
+    """The number of alternatives that are kept of each rare token."""
+    _seen: int = 0
+    _found: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def look(self, logprobs_T: Tensor, p_TV: Tensor) -> None:
+        """Looks at the next tokens, whose distributions are p_TV."""
+        rows_N = (logprobs_T < math.log(self.tau_p)).nonzero()[:, 0]
+        if len(rows_N):
+            top = p_TV[rows_N].topk(min(self.count, p_TV.shape[1]))
+            self._found.append((rows_N + self._seen, top.indices, top.values))
+        self._seen += len(logprobs_T)
+
+    def take(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Returns what was found since the last call, or None if no token was rare.
+
+        Returns:
+            The places [N] of the rare tokens among all tokens of the passes since then, the most
+            likely tokens there [N, count], and their probabilities [N, count].
+        """
+        found, self._found, self._seen = self._found, [], 0
+        if not found:
+            return None
+        rows, ids, probabilities = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return rows, ids, probabilities
+
+
 class _ChunkedStatistics(torch.autograd.Function):
     """The three statistics in chunks of tokens, recomputed in backward.
 
@@ -29,7 +68,9 @@ class _ChunkedStatistics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N):
+    def forward(
+        ctx, hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N, watch
+    ):
         ctx.temperature, ctx.chunk_tokens, ctx.taught_N = temperature, chunk_tokens, taught_N
         ctx.set_materialize_grads(False)  # most losses have no use for entropy's gradient
         dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
@@ -40,6 +81,8 @@ class _ChunkedStatistics(torch.autograd.Function):
         for rows in _chunks(len(targets_T), chunk_tokens):
             logp, p = _distribution(hidden_TD[rows], weight_VD, bias_V, temperature)
             logprobs_T[rows] = logp.gather(-1, targets_T[rows, None])[:, 0]
+            if watch is not None:
+                watch.look(logprobs_T[rows], p)
             # In place, as new memory is slow; `vecdot` is slower still on a CPU.
             entropy_T[rows] = -logp.mul_(p).sum(-1)
             collision_T[rows] = p.square_().sum(-1)
@@ -89,7 +132,7 @@ class _ChunkedStatistics(torch.autograd.Function):
             grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
         if needs_bias:
             grad_bias_V = grad_bias_V.to(bias_V.dtype)
-        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None, None
+        return grad_hidden_TD, grad_weight_VD, grad_bias_V, None, None, None, None, None
 
 
 def _chunks(total: int, size: int) -> list[slice]:
@@ -126,6 +169,7 @@ def token_statistics(
     temperature: float = 1.0,
     chunk_tokens: int | None = None,
     has_gradient_T: Tensor | None = None,
+    watch: RareTokens | None = None,
 ) -> TokenStatistics:
     """Statistics of softmax((hidden @ weight.T + bias) / temperature), all three differentiable.
 
@@ -142,6 +186,7 @@ def token_statistics(
         chunk_tokens: the number of rows that exist at a time.
         has_gradient_T: whether any term of the loss has a gradient at the token. Other tokens are
             left out of the backward pass. None if all may have one.
+        watch: what is to look for rare tokens.
     """
     if torch.is_autocast_enabled(hidden_TD.device.type):
         dtype = torch.get_autocast_dtype(hidden_TD.device.type)
@@ -155,6 +200,6 @@ def token_statistics(
     with torch.autocast(hidden_TD.device.type, enabled=False):
         return TokenStatistics(
             *_ChunkedStatistics.apply(
-                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N
+                hidden_TD, weight_VD, bias_V, targets_T, temperature, chunk_tokens, taught_N, watch
             )
         )
