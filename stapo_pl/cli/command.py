@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": "trains a policy: stapo fit objective=stapo",
     "evaluate": "measures a policy: stapo evaluate model.path=MODEL benchmark=all",
     "export": "makes a model folder of a checkpoint: stapo export last OUT",
+    "shadows": "shows what other objectives would have done in a run: stapo shadows RUN grpo",
     "compare": "trains with several objectives and prints a table of what they reached",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
