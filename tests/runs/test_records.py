@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from stapo_pl.cli.shadows import main as shadows_command
 from stapo_pl.insight import records
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, StepDone
-from support.fitting import Listener, fit, flat, make, scalars
+from support.fitting import VALIDATED, Listener, fit, flat, make, rig, scalars
+from support.places import CONFIGS, ROOT
 
 WORDS = ("trainer.check_val_every_n_epoch=9", "recorder.tokens=all", "objective.tau_p=0.1")
 
@@ -167,3 +169,36 @@ def test_a_loss_through_the_entropy_is_said_once(tmp_path):
         cli = fit(make(tmp_path, *WORDS, "objective.entropy_coef=0.01"))
     assert sum("no shares" in str(w.message) for w in warned) == 1
     assert "tokens/tau_h" not in scalars(cli) and "policy/entropy_p90" in scalars(cli)
+
+
+def test_every_curve_is_documented_and_every_documented_curve_is_drawn(tmp_path):
+    """The table in the package's README against runs that draw all of it."""
+    text = (ROOT / "stapo_pl" / "README.md").read_text()
+    rows = re.findall(
+        r"^\| (`(?:policy|tokens|shadows|reward|rollout|time|[tmv]\w+)/.*?`) \|", text, re.M
+    )
+    documented = {name for row in rows for name in re.findall(r"`(.*?)`", row)}
+    patterns = {
+        name: re.compile(re.sub(r"<\w+>", r"[^/]+", name).replace("/", r"\/"))
+        for name in documented
+    }
+    drawn = set[str]()
+    other = tmp_path / "other.yaml"
+    other.write_text((CONFIGS / "task" / "arithmetic.yaml").read_text())
+    runs = (
+        ("objective=dapo", "objective.dynamic_sampling.max_rounds=1",
+         "objective.dynamic_sampling.on_exhausted=train", "objective.kl_coef=0.01"),
+        ("objective.tau_p=0.1", "objective.correction=TokenTIS", "insight.shadows=grpo"),
+        ("objective.tau_p=0.1", "objective.statistics=behavior", "reward=weighted",
+         f"benchmark=arithmetic,{other}", "benchmark.validation_size=8"),
+    )  # fmt: skip
+    for number, words in enumerate(runs):
+        cli = make(tmp_path, *words, VALIDATED, f"run.name={number}")
+        if number == 0:  # the last step has no token to learn from
+            rig(cli, lambda n: 0.2 + 0.1 * (n % 4) if n < 32 + 4 else 0.2)
+        drawn |= scalars(fit(cli)).keys()
+    drawn -= {"epoch"}
+    unknown = {n for n in drawn if not any(p.fullmatch(n) for p in patterns.values())}
+    assert not unknown
+    never = {name for name, p in patterns.items() if not any(p.fullmatch(n) for n in drawn)}
+    assert never == {"memory/device_gib"}
