@@ -26,6 +26,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight.compare import (
     figures_table,
     group_by_setting,
+    main_curves,
     panels,
     settings_table,
     short_names,
@@ -75,19 +76,22 @@ def _compare_runs(given: list[str], out: Path) -> None:
         for name, folder in runs.items()
     }
     curves = {name: read_curves(folder) for name, folder in runs.items()}
-    if empty := [str(folder) for name, folder in runs.items() if not curves[name]]:
+    if empty := [str(folder) for name, folder in runs.items() if not main_curves(curves[name])]:
         raise ConfigError(
-            f"{', '.join(empty)}: no curves; they are read from TensorBoard's event files or from "
-            "metrics.csv (logger=tensorboard, logger=csv)"
+            f"{', '.join(empty)}: no curves of a run; they are read from TensorBoard's event files "
+            "or from metrics.csv (logger=tensorboard, logger=csv)"
         )
     grouped = group_by_setting(settings, curves)
     if len(runs) > 1:
         print(f"{settings_table(settings)}\n")
     print(f"{figures_table(grouped)}\n")
     drawn, names = panels(grouped), [setting.name for setting in grouped]
-    out.mkdir(parents=True, exist_ok=True)
-    draw_png(out / "compare.png", drawn, names)
-    draw_html(out / "compare.html", drawn, names)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw_png(out / "compare.png", drawn, names)
+        draw_html(out / "compare.html", drawn, names)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot write there: {error.strerror}") from None
     print(f"curves: {out / 'compare.png'}, {out / 'compare.html'}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,13 @@ def runs_with(logs: Path, settings: dict[str, Any]) -> list[Path]:
         logs: the folder of all runs.
         settings: what `comparable` returns.
     """
-    files = sorted(logs.glob(f"**/version_*/{_CONFIG}"), key=lambda file: file.stat().st_mtime_ns)
-    return [file.parent for file in reversed(files) if recorded_settings(file.parent) == settings]
+    found = []
+    for file in logs.glob(f"**/version_*/{_CONFIG}"):
+        # Other runs may be writing this file now, or removing it.
+        with suppress(ConfigError, OSError):
+            if recorded_settings(file.parent) == settings:
+                found.append((file.stat().st_mtime_ns, file.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
 
 
 def has_finished(folder: Path) -> bool:

@@ -104,7 +104,7 @@ def panels(settings: Sequence[Setting]) -> list[Panel]:
     """Returns the main curves that at least one setting has."""
     present = {name for setting in settings for curves in setting.curves for name in curves}
     found = []
-    for name in _main(present):
+    for name in main_curves(present):
         bands = {s.name: band for s in settings if (band := s.band(name)) is not None}
         if bands:
             found.append(Panel(name, bands))
@@ -147,7 +147,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     return short if len({*short}) == len(names) else [*names]
 
 
-def _main(present: Iterable[str]) -> list[str]:
+def main_curves(present: Iterable[str]) -> list[str]:
     """Returns the main curves among the present ones, in the order in which they are shown."""
     accuracies = [name for name in VALIDATED if name.startswith("val/accuracy")]
     of_benchmarks = {n for n in present if re.fullmatch(r"val/[^/]+/accuracy(_greedy)?", n)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight.compare import Band, Panel
 
-_COLUMNS = 3
+_COLUMNS = (3, 4)  # panels beside each other, whichever leaves fewer places empty
 # Ten colours that are told apart also by people who see few colours. Further settings have the
 # same colours and other dashes.
 _COLOURS = (
@@ -20,6 +21,7 @@ _DASHES = {"-": "solid", "--": "dash", ":": "dot"}
 _FEW_POINTS = 12  # a line with at most so many points shows them
 _BAND_OPACITY = 0.18
 _X_TITLE = "optimizer step"
+_CAPTION = "Lines are means over seeds. Bands go from the lowest to the highest seed."
 
 
 def draw_png(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> None:
@@ -36,13 +38,15 @@ def draw_png(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> No
     try:
         from matplotlib.figure import Figure
         from matplotlib.layout_engine import ConstrainedLayoutEngine
-        from matplotlib.ticker import MaxNLocator, PercentFormatter
+        from matplotlib.ticker import MaxNLocator
     except ModuleNotFoundError:
         raise _missing("matplotlib") from None
     columns, rows = _grid(len(panels))
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    figure = Figure(figsize=(12, 0.6 + 2.8 * rows), dpi=100, layout=layout)
-    axes = figure.subplots(rows, columns, squeeze=False)
+    beside = _legend_columns(settings)
+    height = 0.4 + 0.22 * ceil(len(settings) / beside) + 2.8 * rows
+    figure = Figure(figsize=(12, height), dpi=100, layout=layout)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
     lines = {}
     for i, axis in enumerate(axes.flat):
         if i >= len(panels):
@@ -55,9 +59,10 @@ def draw_png(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> No
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axis.tick_params(labelsize=9)
         if _is_share(panel.curve):
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
         if i + columns >= len(panels):
             axis.set_xlabel(_X_TITLE, fontsize=9)
+            axis.tick_params(labelbottom=True)
         for name, band in panel.bands.items():
             colour, dash = _look(settings.index(name))
             if _is_wide(band):
@@ -72,8 +77,10 @@ def draw_png(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> No
     known = [name for name in settings if name in lines]
     figure.legend(
         [lines[name] for name in known], known, loc="outside upper left", frameon=False,
-        ncols=_legend_columns(known), fontsize=10,
+        ncols=beside, fontsize=10,
     )  # fmt: skip
+    if _has_bands(panels):
+        figure.supxlabel(_CAPTION, fontsize=9, color="#555555", x=0.01, ha="left")
     figure.savefig(file)
 
 
@@ -96,7 +103,7 @@ def draw_html(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> N
     columns, rows = _grid(len(panels))
     figure: Figure = make_subplots(
         rows, columns, subplot_titles=[panel.curve for panel in panels],
-        horizontal_spacing=0.07, vertical_spacing=0.3 / rows,
+        horizontal_spacing=0.06, vertical_spacing=0.3 / rows,
     )  # fmt: skip
     named: set[str] = set()
     for i, panel in enumerate(panels):
@@ -104,7 +111,7 @@ def draw_html(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> N
         if _is_share(panel.curve):
             figure.update_yaxes(tickformat=".4~p", **place)
         if i + columns >= len(panels):
-            figure.update_xaxes(title_text=_X_TITLE, **place)
+            figure.update_xaxes(title={"text": _X_TITLE, "standoff": 6}, **place)
         for name, band in panel.bands.items():
             colour, dash = _look(settings.index(name))
             if _is_wide(band):
@@ -123,15 +130,22 @@ def draw_html(file: Path, panels: Sequence[Panel], settings: Sequence[str]) -> N
             named.add(name)
     figure.update_layout(
         height=120 + 280 * rows, template="plotly_white", hovermode="x unified",
+        font_size=11, margin={"l": 50, "r": 20},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1 + 0.16 / rows, "x": 0},
     )  # fmt: skip
+    figure.update_annotations(font_size=13)  # the titles of the panels
+    if _has_bands(panels):
+        figure.add_annotation(
+            text=_CAPTION, xref="paper", yref="paper", x=0, y=0, yshift=-75, showarrow=False,
+        )  # fmt: skip
+    figure.update_xaxes(matches="x")
     figure.write_html(file, include_plotlyjs=True)
 
 
 def _grid(panels: int) -> tuple[int, int]:
     """Returns the numbers of columns and rows that hold so many panels."""
-    columns = min(_COLUMNS, panels)
-    return columns, -(-panels // columns)
+    columns = min(panels, min(_COLUMNS, key=lambda columns: -panels % columns))
+    return columns, ceil(panels / columns)
 
 
 def _look(number: int) -> tuple[str, str]:
@@ -143,7 +157,7 @@ def _look(number: int) -> tuple[str, str]:
 def _legend_columns(names: Sequence[str]) -> int:
     """Returns how many names of this length stand beside each other."""
     longest = max(map(len, names))
-    return max(1, min(len(names), 140 // (longest + 6)))
+    return max(1, min(len(names), 150 // (longest + 6)))
 
 
 def _is_share(curve: str) -> bool:
@@ -152,6 +166,10 @@ def _is_share(curve: str) -> bool:
 
 def _is_wide(band: Band) -> bool:
     return band.low != band.high
+
+
+def _has_bands(panels: Sequence[Panel]) -> bool:
+    return any(_is_wide(band) for panel in panels for band in panel.bands.values())
 
 
 def _shows_points(band: Band) -> bool:

@@ -129,7 +129,10 @@ def _reward(task: dict[str, Any]) -> Any:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    return json.loads((file.parent / BENCHMARK).read_text())
+    settings = file.parent / BENCHMARK
+    if not settings.is_file():
+        raise ConfigError(f"{settings}: no such file; it is not the folder of an evaluation")
+    return json.loads(settings.read_text())
 
 
 def _accuracies(file: Path) -> list[float]:
