@@ -85,6 +85,11 @@ def _compare_runs(given: list[str], out: Path) -> None:
     if len(runs) > 1:
         print(f"{settings_table(settings)}\n")
     print(f"{figures_table(grouped)}\n")
+    for setting in grouped:
+        if len(ends := setting.last_steps) > 1:
+            print(
+                f"{setting.name}: its seeds end at steps {ends}; lines go to the first of these\n"
+            )
     drawn, names = panels(grouped), [setting.name for setting in grouped]
     try:
         out.mkdir(parents=True, exist_ok=True)

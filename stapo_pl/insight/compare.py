@@ -42,6 +42,11 @@ class Setting:
     curves: list[Curves]
     """The curves of each run."""
 
+    @property
+    def last_steps(self) -> list[int]:
+        """The steps at which runs end, each once. There are several if a run was cut short."""
+        return sorted({max(map(max, curves.values())) for curves in self.curves})
+
     def band(self, curve: str) -> Band | None:
         """Returns a curve of all runs together, or None if they have no point in common."""
         runs = [curves.get(curve, {}) for curves in self.curves]
