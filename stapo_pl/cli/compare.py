@@ -87,9 +87,7 @@ def _compare_runs(given: list[str], out: Path) -> None:
     print(f"{figures_table(grouped)}\n")
     for setting in grouped:
         if len(ends := setting.last_steps) > 1:
-            print(
-                f"{setting.name}: its seeds end at steps {ends}; lines go to the first of these\n"
-            )
+            print(f"{setting.name}: its seeds end at steps {ends}; its lines end at the first\n")
     drawn, names = panels(grouped), [setting.name for setting in grouped]
     try:
         out.mkdir(parents=True, exist_ok=True)
