@@ -102,7 +102,7 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]
 def settings_table(settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns a table of the settings that differ, with a column for each run."""
     rows = [[key, *map(_cut, row)] for key, row in differing(settings).items()]
-    return markdown(["setting", *settings], rows)
+    return markdown(["setting", *settings], rows) if rows else "no setting differs"
 
 
 def panels(settings: Sequence[Setting]) -> list[Panel]:

@@ -59,6 +59,7 @@ def test_the_table_of_settings_has_a_column_for_each_run():
     table = cells(settings_table(RUNS))
     assert table[0] == ["setting", "grpo-seed0", "grpo-seed1", "stapo-seed0"]
     assert table[2] == ["objective", "GRPO", "GRPO", "STAPO"]
+    assert settings_table({"a": GRPO, "b": GRPO}) == "no setting differs"
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_setting():
