@@ -19,7 +19,8 @@ COMMANDS = {
     "evaluate": "measures a policy: stapo evaluate model.path=MODEL benchmark=all",
     "export": "makes a model folder of a checkpoint: stapo export last OUT",
     "shadows": "shows what other objectives would have done in a run: stapo shadows RUN grpo",
-    "compare": "trains with several objectives and prints a table of what they reached",
+    "sweep": "trains with all combinations of settings: stapo sweep objective=grpo,stapo",
+    "compare": "shows how runs or evaluations differ: stapo compare logs/NAME logs/OTHER",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
 
