@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "measures a policy: stapo evaluate model.path=MODEL benchmark=all",
     "export": "makes a model folder of a checkpoint: stapo export last OUT",
     "compare": "trains with several objectives and prints a table of what they reached",
+    "inspect": "makes one HTML page of a run's tokens: stapo inspect logs/NAME",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
 
