@@ -20,13 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stapo_pl.cli.grammar import FIT
 from stapo_pl.cli.naming import run_name, usual
-from stapo_pl.cli.parser import HelpfulParser, refusal
+from stapo_pl.cli.parser import OWN_KEYS, HelpfulParser, refusal
 from stapo_pl.cli.plan import print_plan
 from stapo_pl.cli.resuming import changes_since, check_same_run, describe_changes
 from stapo_pl.cli.save_config import CONFIG_CALLBACK
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError, Terminated, TrainingError
 from stapo_pl.core.seeding import check_seed
+from stapo_pl.training.callbacks.insight import Insight
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.module import PolicyModule
@@ -95,7 +96,8 @@ class StapoCLI(LightningCLI):
         parser.add_argument(
             "--plan", action="store_true", help="Print what a run takes of memory, and exit."
         )
-        parser.add_argument("--run", type=Run, default=Run())
+        for key, kind in zip(OWN_KEYS, (Run, Insight), strict=True):
+            parser.add_argument(f"--{key}", type=kind, default=kind())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
         for action in parser._actions:
             action.help = action.help or _WORDS.get(action.dest)
@@ -164,7 +166,8 @@ class StapoCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         try:
-            return super().instantiate_trainer(run=self.config_init.run, **kwargs)
+            own = {key: self.config_init[key] for key in OWN_KEYS}
+            return super().instantiate_trainer(**own, **kwargs)
         except ConfigError:
             raise
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:

@@ -112,9 +112,11 @@ FIT = Grammar(
         "trainer": Group("trainer", "trainer", is_class=False),
         "model": Group("model", "model", is_class=False),
         "logger": Group("trainer.logger", "trainer.logger"),
+        "recorder": Group("insight.recorder", "insight.recorder", is_class=False),
     },
     keys=(
-        "seed_everything", "ckpt_path", "run", "data", "config", "print_config", "plan", "help",
+        "seed_everything", "ckpt_path", "run", "insight", "data", "config", "print_config", "plan",
+        "help",
     ),
     benchmarks="data.benchmarks",
     defaults="fit.yaml",

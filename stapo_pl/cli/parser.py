@@ -11,14 +11,17 @@ from lightning.pytorch.cli import LightningArgumentParser
 # raises an error that begins with this text. The error of the class is its cause.
 _NO_ALTERNATIVE = "Does not validate against any of the Union subtypes"
 
+# Arguments of the trainer that are keys at the top of the config tree.
+OWN_KEYS = ("run", "insight")
+
 
 class HelpfulParser(LightningArgumentParser):
     """Lightning's parser, which reports a mistake in one line."""
 
     def add_class_arguments(self, theclass: type, nested_key: str | None = None, **kwargs: Any):
-        """Leaves out the trainer's argument `run`, because `run` is a key of its own here."""
+        """Leaves out arguments of the trainer that are keys of their own here."""
         if nested_key == "trainer":
-            kwargs["skip"] = {*kwargs.get("skip", ()), "run"}
+            kwargs["skip"] = {*kwargs.get("skip", ()), *OWN_KEYS}
         return super().add_class_arguments(theclass, nested_key, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:

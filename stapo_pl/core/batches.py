@@ -211,6 +211,8 @@ class MiniBatch:
     left_out: list[MicroBatch] = field(default_factory=list)
     """Sequences that teach nothing, so they have no pass with gradient. Their tokens are counted
     after those of the micro-batches."""
+    left_out_trajectories: list[Trajectory] = field(default_factory=list)
+    """The trajectories of these sequences. Their numbers go on from those of `trajectories`."""
     number: int = 0
     """The place of this mini-batch among the mini-batches of the rollout, from 0."""
     behavior: TokenStatistics | None = None

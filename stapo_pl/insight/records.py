@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stapo_pl.core.errors import ConfigError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -145,16 +147,43 @@ _REPEATING = {
 }  # fmt: skip
 
 
-def read(file: Path) -> tuple[pa.Table, Facts]:
-    """Returns the rows of a file, and what is known besides. Facts are the defaults' otherwise."""
+def facts_of(file: Path) -> Facts:
+    """Returns what is known of a file of tokens besides its rows, without reading these.
+
+    Raises:
+        ConfigError: another version of this package wrote it.
+    """
+    import pyarrow.parquet as pq
+
+    about = json.loads(pq.read_schema(file).metadata[b"stapo"])
+    if (found := about.pop("format")) != _FORMAT:
+        raise ConfigError(f"{file}: it has format {found}, and this version reads {_FORMAT} only")
+    facts = Facts(**about)
+    facts.tau_h = {int(step): value for step, value in facts.tau_h.items()}
+    return facts
+
+
+def read(file: Path) -> tuple[dict[str, Any], Facts]:
+    """Returns the columns of a file of tokens as arrays, and what is known besides.
+
+    Columns of lists and of texts are lists of Python. Columns that are null are lists too.
+    """
     import pyarrow.parquet as pq
 
     table = pq.read_table(file)
-    about = json.loads(table.schema.metadata[b"stapo"])
-    assert about.pop("format") == _FORMAT, f"{file}: written by another version"
-    facts = Facts(**about)
-    facts.tau_h = {int(step): value for step, value in facts.tau_h.items()}
-    return table, facts
+    columns: dict[str, Any] = {}
+    for name in table.column_names:
+        column, kind = table[name], TOKEN_COLUMNS.get(name, "bool")
+        is_plain = kind != "string" and not kind.startswith("list<") and not column.null_count
+        columns[name] = column.to_numpy() if is_plain else column.to_pylist()
+    return columns, facts_of(file)
+
+
+def read_completions(file: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a file of completions."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(file).to_pylist()
 
 
 def files_of(folder: Path, kind: str) -> Iterator[Path]:

@@ -43,15 +43,16 @@ def cut(
         place = len(batch.mini_batches)
         left_out: list[list[Trajectory]] = []
         if pruning is not None:
-            trajectories, silent = pruning.leave_out(trajectories, number, place)
+            trajectories, others = pruning.leave_out(trajectories, number, place)
             # As many on every rank, also where none is left out: they may all have a pass.
-            left_out = spread(silent, micro_batches)
+            left_out = spread(others, micro_batches)
         trajectories = exchange(trajectories, world)
         parts = spread(trajectories, micro_batches)
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
         rest = collate_all(left_out, temperature, len(ordered))
-        batch.mini_batches.append(MiniBatch(batch, ordered, micros, rest, place))
+        silent = [trajectory for part in left_out for trajectory in part]
+        batch.mini_batches.append(MiniBatch(batch, ordered, micros, rest, silent, place))
     return batch
 
 

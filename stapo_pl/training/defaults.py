@@ -19,26 +19,34 @@ from stapo_pl.training.callbacks import (
     RunProgress,
     RunSummary,
     SamplerCallback,
+    TokenInsight,
 )
+from stapo_pl.training.callbacks.insight import Insight
 from stapo_pl.training.checkpoint_io import AtomicCheckpointIO
 from stapo_pl.training.loggers import TensorBoard
 from stapo_pl.training.runs import Run
 
 # The callbacks of this project that can be left out. A run always needs its sampler.
-CallbackName = Literal["RunProgress", "RolloutLog", "RunSummary", "Alarms", "RolloutCheckpoint"]
+CallbackName = Literal[
+    "RunProgress", "RolloutLog", "RunSummary", "Alarms", "TokenInsight", "RolloutCheckpoint"
+]
 
 # The types that Lightning accepts as a plugin.
 Plugin = Precision | ClusterEnvironment | CheckpointIO | LayerSync
 
 
 def callbacks(
-    given: list[L.Callback] | L.Callback | None, run: Run, without: Sequence[str]
+    given: list[L.Callback] | L.Callback | None,
+    run: Run,
+    insight: Insight | None,
+    without: Sequence[str],
 ) -> list[L.Callback]:
     """Returns the given callbacks, and adds those of this project that are missing.
 
     Args:
         given: the user's callbacks. A callback of one of this project's classes is not added again.
         run: the settings of checkpoints and of completions that are shown.
+        insight: the settings of what is shown and kept of tokens.
         without: the names of callbacks that are left out.
 
     Raises:
@@ -54,6 +62,7 @@ def callbacks(
         RolloutLog: lambda: RolloutLog(run.completions, run.completions_every),
         RunSummary: RunSummary,
         Alarms: Alarms,
+        TokenInsight: lambda: TokenInsight(insight),
         RolloutCheckpoint: lambda: RolloutCheckpoint(run.checkpoint_every, run.checkpoint_keep),
         SamplerCallback: SamplerCallback,
     }

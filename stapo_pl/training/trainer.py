@@ -20,6 +20,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.seeding import check_seed
 from stapo_pl.policy.precision import PRECISIONS, compute_dtype
 from stapo_pl.training import defaults
+from stapo_pl.training.callbacks.insight import Insight
 from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.defaults import CallbackName, Plugin
 from stapo_pl.training.loggers import place
@@ -47,6 +48,7 @@ class RolloutTrainer(L.Trainer):
     Args:
         run: the name of the run, the folder of all runs, and how often checkpoints are written and
             completions are shown. The run folder `logs/name/version_N` is made when `fit` begins.
+        insight: what is shown and kept of tokens.
         without: the names of this project's callbacks that are left out. A sampler is always there.
         precision: the type that passes compute in. `auto` is bf16-mixed on a GPU and 32-true on a
             CPU. Weights, gradients and optimizer state are fp32 in both cases (fp64 with 64-true).
@@ -75,6 +77,7 @@ class RolloutTrainer(L.Trainer):
         self,
         *,
         run: Run | None = None,
+        insight: Insight | None = None,
         without: list[CallbackName] = [],  # noqa: B006
         accelerator: str | Accelerator = "auto",
         strategy: Strategy | str = "auto",
@@ -122,7 +125,7 @@ class RolloutTrainer(L.Trainer):
         left_out = [*without]
         left_out += ["RunProgress"] * (enable_progress_bar is False)
         left_out += ["RolloutCheckpoint"] * (enable_checkpointing is False)
-        chosen = defaults.callbacks(callbacks, self.run, left_out)
+        chosen = defaults.callbacks(callbacks, self.run, insight, left_out)
         super().__init__(
             accelerator=accelerator,
             strategy=strategy,
