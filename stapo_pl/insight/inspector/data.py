@@ -13,6 +13,7 @@ from stapo_pl.insight.classes import CLASSES, NO_SIGNAL
 from stapo_pl.insight.inspector import figures, whole
 from stapo_pl.insight.inspector.choice import MOST_TOKENS, Shown, choose
 from stapo_pl.insight.inspector.curves import Curve, read_curves
+from stapo_pl.insight.inspector.figures import rounded
 from stapo_pl.insight.inspector.frequent import most_frequent
 from stapo_pl.insight.inspector.pieces import Pieces
 from stapo_pl.insight.inspector.rare import groups_of, rare_tokens
@@ -39,7 +40,9 @@ def page_data(
     curves = read_curves(folder)
     data: dict[str, Any] = {
         "run": f"{folder.parent.name}/{folder.name}",
-        "curves": {name: curves[name] for name in _CURVES if name in curves},
+        "curves": {
+            n: (curves[n][0], rounded(np.array(curves[n][1]))) for n in _CURVES if n in curves
+        },
         "classes": [*CLASSES, NO_SIGNAL],
         "notes": [] if tokenizer else ["The run has no config.yaml: tokens are shown by number."],
     }
@@ -58,9 +61,8 @@ def page_data(
     data["notes"] += _notes(records, group_N, shown, total)
     data |= {
         "records": True,
-        "recorded": records.facts.tokens,
         "tau_p": records.facts.tau_p,
-        "tau_h": sorted(records.facts.tau_h.items()),
+        "tau_h": sorted(records.tau_h.items()),
         "facts": _facts(records, group_N, shown, total),
         "rollouts": _rollouts(records),
         "rare": rare,
@@ -85,7 +87,7 @@ def _facts(
         ("objective", facts.objective),
         ("optimizer steps", f"{len(np.unique(records.columns['step'])):,}"),
         ("rollouts", f"{len(np.unique(records.completions['rollout'].to_numpy())):,}"),
-        ("tokens recorded", f"{len(records):,} ({facts.tokens})"),
+        ("tokens recorded", f"{len(records):,} of {records.total:,} that had a pass"),
         ("tokens on this page", f"{total:,} in {len(shown):,} completions"),
         ("silenced rare tokens", f"{counts[1]:,}"),
         ("kept rare tokens, A > 0", f"{counts[2]:,}"),
@@ -107,10 +109,10 @@ def _notes(records: Records, group_N: NDArray, shown: list[Shown], total: int) -
             "drawn. All rare tokens are listed, and the plane, the shares, the gaps and the "
             "frequent tokens count every recorded token."
         )
-    if records.facts.tokens != "all":
+    if len(records) < records.total:
         notes.append(
-            f"The run recorded {records.facts.tokens} tokens only (recorder.tokens), so other "
-            "tokens have no colour and are in no figure."
+            f"{records.total - len(records):,} tokens were not recorded (recorder.tokens was "
+            f"{' and '.join(records.kinds)}): they have no colour, and are in no figure."
         )
     if records.left_out:
         notes.append(
@@ -125,7 +127,7 @@ def _notes(records: Records, group_N: NDArray, shown: list[Shown], total: int) -
             f"{plain:,} tokens are silenced though they are not rare; they are marked in the "
             "completions and are not in the lists of rare tokens."
         )
-    if not records.facts.tau_h:
+    if not records.tau_h:
         notes.append("No step had an entropy threshold, so every H counts as high.")
     return notes
 

@@ -48,7 +48,13 @@ class Records:
     completion_V: NDArray
     """The number of the completion of each visit, or -1 if its file was not written yet."""
     facts: records.Facts
-    """What the newest file of tokens says. Its thresholds are those of all files."""
+    """What the newest file of tokens says."""
+    tau_h: dict[int, float]
+    """The entropy threshold of each optimizer step that has one."""
+    kinds: list[str]
+    """Which tokens were recorded, in any of the files: `all`, `sampled` or `rare`."""
+    total: int
+    """The number of tokens that had a pass, whether they were recorded or not."""
     left_out: int
     """How many tokens were in sequences that had no pass."""
     rollout_N: NDArray
@@ -88,9 +94,8 @@ class Records:
 
     def classes_N(self) -> NDArray:
         """Returns the number of the class of each row. Without a threshold no entropy is low."""
-        tau_h = self.facts.tau_h
         steps, place_N = np.unique(self.columns["step"], return_inverse=True)
-        thresholds = np.array([tau_h.get(int(step), -np.inf) for step in steps])
+        thresholds = np.array([self.tau_h.get(int(step), -np.inf) for step in steps])
         c = {name: torch.from_numpy(column) for name, column in self.columns.items()}
         tokens = Tokens(c["token"], c["prompt"], c["advantage"], c["sampler_logprob"])
         logp = torch.from_numpy(np.log(self.p_N))
@@ -102,18 +107,18 @@ class Records:
 def read_records(folder: Path) -> Records | None:
     """Returns the records in a run folder, or None if there are no tokens."""
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    tables, rollouts = [], []
-    completions = [records.read(file)[0] for file in records.files_of(folder, "completions")]
-    facts, tau_h = records.Facts(), {}
-    for file in records.files_of(folder, "tokens"):
-        table, facts = records.read(file)
-        tau_h |= facts.tau_h
-        tables.append(table)
-        rollouts.append(np.full(len(table), records.rollout_of(file)))
-    if not tables or not completions:
+    files = list(records.files_of(folder, "tokens"))
+    completions = [pq.read_table(file) for file in records.files_of(folder, "completions")]
+    if not files or not completions:
         return None
-    facts.tau_h = tau_h
+    tables = [pq.read_table(file) for file in files]
+    facts = [records.facts_of(file) for file in files]
+    rollouts = [
+        np.full(len(table), records.rollout_of(file))
+        for file, table in zip(files, tables, strict=True)
+    ]
     # Files of an earlier part of the run lack the columns of shadows that were added later.
     table = pa.concat_tables(tables, promote_options="default")
     return join(table, np.concatenate(rollouts), pa.concat_tables(completions), facts)
@@ -123,7 +128,7 @@ def join(
     table: pa.Table,
     rollout_N: NDArray,
     completions: pa.Table,
-    facts: records.Facts,
+    facts: list[records.Facts],
 ) -> Records:
     """Joins the rows of tokens with the completions that they are in.
 
@@ -131,7 +136,7 @@ def join(
         table: the rows of all files of tokens.
         rollout_N: the number of the rollout of each row.
         completions: the rows of all files of completions.
-        facts: what is known besides.
+        facts: what is known besides of each file of tokens, the newest last.
     """
     sorting = np.lexsort([table[name].to_numpy() for name in reversed(_SORTED_BY)])
     place = table["place"].to_numpy()
@@ -156,7 +161,10 @@ def join(
         visit_N=np.cumsum(is_first) - 1,
         completions=completions,
         completion_V=np.array(found, np.int64),
-        facts=facts,
+        facts=facts[-1],
+        tau_h={step: value for one in facts for step, value in one.tau_h.items()},
+        kinds=sorted({one.tokens for one in facts}),
+        total=sum(one.total for one in facts),
         left_out=left_out,
         rollout_N=rollout_N[chosen],
     )

@@ -1,4 +1,4 @@
-"""Makes a page of a run's tokens: python scripts/inspect.py logs/stapo-arithmetic-seed0"""
+"""Makes a page of a run's tokens: python scripts/inspect_run.py logs/stapo-arithmetic-seed0"""
 
 import sys
 
