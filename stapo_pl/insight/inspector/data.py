@@ -92,7 +92,7 @@ def _facts(
         ("silenced rare tokens", f"{counts[1]:,}"),
         ("kept rare tokens, A > 0", f"{counts[2]:,}"),
         ("rare tokens, A < 0", f"{counts[3]:,}"),
-        ("τ_p", f"{facts.tau_p:g}"),
+        ("tau_p", f"{facts.tau_p:g}"),
         ("temperature", f"{facts.temperature:g}"),
     ]
 

@@ -12,7 +12,7 @@ from stapo_pl.insight.classes import CLASSES, NO_SIGNAL
 from stapo_pl.insight.inspector.reading import Records
 
 _P_BINS, _H_BINS = 60, 50
-# So many of the other tokens are drawn in the scatter of gaps.
+# So many of the tokens that are not rare are in the scatter of gaps.
 _OTHERS = 3000
 
 
@@ -57,7 +57,7 @@ def gaps(records: Records, group_N: NDArray) -> dict[str, Any]:
     """
     gap, p = records.gap_N, records.p_N
     has_gap = np.isfinite(gap)
-    others = np.flatnonzero(has_gap & (group_N != 0))
+    others = np.flatnonzero(has_gap & (group_N < 0))
     drawn = np.random.default_rng(0).permutation(others)[:_OTHERS]
     rows = {
         "silenced tokens": group_N == 0,

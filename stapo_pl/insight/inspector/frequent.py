@@ -13,8 +13,8 @@ _MOST = 12
 _PATTERNS = {
     "LaTeX": r"\\\W*\w*|\$+|[{}^_&]+|.*\\[A-Za-z]+.*|(frac|boxed|cdot|sqrt)\{?",
     "digits": r"[\d.,]*\d[\d.,]*",
-    "operators": r"[-+*/=<>≤≥≠×÷·±∓%!|~√∑∏∫∈≈→⇒]+",
-    "words": r"[^\W\d_]+(['’-][^\W\d_]+)*",
+    "operators": r"[-+*/=<>≤≥≠÷·±∓%!|~√∑∏∫∈≈→⇒\u00d7]+",  # U+00D7 is the sign of multiplication
+    "words": r"[^\W\d_]+(['\u2019-][^\W\d_]+)*",  # U+2019 is the apostrophe
 }
 
 

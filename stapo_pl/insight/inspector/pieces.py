@@ -60,4 +60,6 @@ class Pieces:
     def _decode(self, ids: Sequence[int]) -> str:
         if self._tokenizer is None:
             return ""
-        return self._tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        text = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        assert isinstance(text, str), "one list of tokens has one text"
+        return text

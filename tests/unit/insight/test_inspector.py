@@ -6,12 +6,12 @@ import json
 import re
 
 import pytest
-from support.recorded import HOSTILE, TEXTS, Folder, tokenizer
 
 from stapo_pl.insight.inspector.data import page_data
 from stapo_pl.insight.inspector.frequent import kind_of, most_frequent
 from stapo_pl.insight.inspector.page import render
 from stapo_pl.insight.inspector.pieces import Pieces
+from support.recorded import HOSTILE, TEXTS, Folder, tokenizer
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_tokens_find_their_completions_on_any_rank_and_in_each_visit(made):
     assert texts == [*TEXTS[:2], *TEXTS[1:]]
     assert completions["count"] == [len(pieces) for pieces in completions["pieces"]]
     assert completions["step"] == [0, 0, 1, 1]
-    firsts = [0, *(f + c for f, c in zip(*(completions[n] for n in ("first", "count"))))]
-    assert firsts[:-1] == completions["first"]
+    assert completions["first"] == [sum(completions["count"][:n]) for n in range(4)]
     places = data["tokens"]["place"]
     assert [places[f] for f in completions["first"]] == [0] * 4
-    for shown, place, piece in zip(*(data["rare"][n] for n in ("shown", "place", "piece"))):
+    rare = data["rare"]
+    for shown, place, piece in zip(rare["shown"], rare["place"], rare["piece"], strict=True):
         assert completions["pieces"][shown][place] == piece
 
 

@@ -9,7 +9,7 @@ function rareTrace(group, y, axis) {
   return {
     x: chosen.map((i) => rare.p[i]), y: chosen.map((i) => y[i]), name: `${name} (${chosen.length})`, mode: "markers", type: "scatter",
     text: chosen.map((i) => escaped(pieceAlone(rare.piece[i]))), hovertemplate: `%{text}<br>p %{x:.3g}<br>${axis} %{y:.3g}<extra>${name}</extra>`,
-    marker: { symbol, size: group ? 6 : 8, color: variable(colour), line: { width: 1.3 } },
+    marker: { symbol, size: group ? 6 : 8, color: variable(colour), line: { width: 1.3, color: variable(colour) } },
   };
 }
 
@@ -23,7 +23,7 @@ function showPlane() {
     const heat = {
       type: "heatmap", x: logs.map((x) => 10 ** x), y: entropy, z: counts.map((row) => row.map((n) => (n ? Math.log10(n) : null))),
       customdata: counts, hovertemplate: "p %{x:.2g}<br>H %{y:.2g}<br>%{customdata} tokens<extra></extra>", hoverongaps: false,
-      colorscale: [[0, `rgba(${variable("--tint")}, 0.12)`], [1, `rgba(${variable("--tint")}, 0.95)`]],
+      colorscale: [[0, `rgba(${variable("--tint")}, 0.25)`], [1, `rgba(${variable("--tint")}, 0.95)`]],
       colorbar: { title: { text: "tokens" }, tickvals: [0, 1, 2, 3, 4, 5, 6], ticktext: ["1", "10", "100", "1k", "10k", "100k", "1M"], thickness: 12 },
     };
     const thresholds = DATA.tau_h.map(([, value]) => value).sort((a, b) => a - b);
@@ -32,7 +32,7 @@ function showPlane() {
     const shapes = [{ type: "line", xref: "x", yref: "paper", x0: DATA.tau_p, x1: DATA.tau_p, y0: 0, y1: 1, line }].concat(
       marks.map((y, k) => ({ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: y, y1: y, line: { ...line, dash: k === 1 ? "solid" : "dot" } })));
     return {
-      traces: [heat, ...[2, 1, 0].map((group) => rareTrace(group, DATA.rare.entropy, "H"))],
+      traces: [heat, ...[0, 1, 2].map((group) => rareTrace(group, DATA.rare.entropy, "H"))],
       layout: { shapes, xaxis: logAxis("p, the probability of the token"), yaxis: { title: { text: "H, entropy (nats)" } }, legend: { orientation: "h", y: 1.1 } },
     };
   });
@@ -70,10 +70,10 @@ function showGaps() {
   const { others, summary, is_zero: isZero } = DATA.gaps;
   chart("gap-chart", () => ({
     traces: [{
-      x: others.p, y: others.gap, name: `others (${others.p.length} of ${others.of})`, mode: "markers", type: "scatter",
+      x: others.p, y: others.gap, name: `not rare (${others.p.length} drawn of ${others.of.toLocaleString("en")})`, mode: "markers", type: "scatter",
       marker: { size: 4, color: variable("--soft"), opacity: 0.45 }, hovertemplate: "p %{x:.3g}<br>gap %{y:.3g}<extra>other</extra>",
-    }, rareTrace(0, DATA.rare.gap, "gap")],
-    layout: { xaxis: logAxis("p, the probability of the token"), yaxis: { title: { text: "log p(sampler) − log p(trainer)" }, exponentformat: "power" }, legend: { orientation: "h", y: 1.1 } },
+    }, ...[2, 1, 0].map((group) => rareTrace(group, DATA.rare.gap, "gap"))],
+    layout: { xaxis: logAxis("p, the probability of the token"), yaxis: { title: { text: "log p(sampler) − log p(trainer)" }, tickformat: ".1~e", automargin: true }, legend: { orientation: "h", y: 1.1 } },
   }));
   const columns = [["count", "number"], ["mean", "mean"], ["median", "median size"], ["p99", "99 % below"], ["largest", "largest size"]];
   const head = el("tr", {}, el("th", {}, ""), ...columns.map(([, name]) => el("th", { className: "number" }, name)));
