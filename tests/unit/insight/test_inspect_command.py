@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support.recorded import TEXTS, Folder
 
 from stapo_pl.cli.inspect import main
+from support.recorded import TEXTS, Folder
 
 
 def refused(capsys, *words) -> str:
