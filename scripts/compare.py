@@ -1,4 +1,4 @@
-"""Compares objectives: python scripts/compare.py --objectives grpo stapo --seeds 0 1"""
+"""Compares runs: python scripts/compare.py logs/NAME logs/OTHER"""
 
 import sys
 

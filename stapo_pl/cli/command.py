@@ -18,7 +18,9 @@ COMMANDS = {
     "fit": "trains a policy: stapo fit objective=stapo",
     "evaluate": "measures a policy: stapo evaluate model.path=MODEL benchmark=all",
     "export": "makes a model folder of a checkpoint: stapo export last OUT",
-    "compare": "trains with several objectives and prints a table of what they reached",
+    "shadows": "shows what other objectives would have done in a run: stapo shadows RUN grpo",
+    "sweep": "trains with all combinations of settings: stapo sweep objective=grpo,stapo",
+    "compare": "shows how runs or evaluations differ: stapo compare logs/NAME logs/OTHER",
     "inspect": "makes one HTML page of a run's tokens: stapo inspect logs/NAME",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}

@@ -1,94 +1,39 @@
-"""Trains with several objectives, samplers and seeds, and prints a table of the results.
+"""Compares runs, or two evaluations of the same problems.
 
-stapo compare --objectives grpo dapo stapo --seeds 0 1 2
-stapo compare --objectives stapo --samplers transformers vllm --seeds 0 1 2
+stapo compare RUN RUN ...
+stapo compare logs/sweep/* --out logs/compare
+stapo compare logs/evaluate-before logs/evaluate-after
 
-Words after `--` go to every run, for example `-- trainer.max_epochs=20`. If a run with the same
-settings has finished before, it is not repeated.
+RUN is a run folder, logs/NAME/version_N, or logs/NAME for its newest run. The command prints the
+settings that differ and the first, last and best values of the main curves, and draws these curves
+into compare.png and compare.html. Runs that differ only in their seed are drawn as one line, their
+mean, inside a band from the lowest to the highest of them.
+
+For two folders of `stapo evaluate` it prints the accuracies and a paired bootstrap interval of
+their difference.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import itertools
-import os
-import re
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
-import yaml
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-from stapo_pl.cli.configs import config_dir
-from stapo_pl.cli.fit import StapoCLI
-from stapo_pl.cli.grammar import OverrideError, expand
+from stapo_pl.cli.grammar import FIT
+from stapo_pl.cli.recorded import find_run, recorded_settings
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.training.runs import run_folders
-
-FINISHED = "compared"  # this file in a run folder says that the run has finished
-COLUMNS = {
-    "greedy before": lambda c: f"{c['val/accuracy_greedy'][0]:.1%}",
-    "greedy after": lambda c: f"{c['val/accuracy_greedy'][-1]:.1%}",
-    "sampled before": lambda c: f"{c['val/accuracy'][0]:.1%}",
-    "sampled after": lambda c: f"{c['val/accuracy'][-1]:.1%}",
-    "entropy first": lambda c: f"{c['policy/entropy'][0]:.3f}",
-    "entropy last": lambda c: f"{c['policy/entropy'][-1]:.3f}",
-    "grad norm": lambda c: f"{mean(c['policy/grad_norm']):.3f}",
-    "silenced": lambda c: f"{mean(c['policy/silenced_fraction']):.3%}",
-}
-
-
-def curves(folder: Path) -> dict[str, list[float]]:
-    """Returns all curves in a run folder: for each name, the values in order."""
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def resolved(words: list[str]) -> dict[str, Any]:
-    """Returns all settings of a run with these words. If they are wrong, the process ends."""
-    text = io.StringIO()
-    try:
-        with redirect_stdout(text):
-            StapoCLI([*expand(words, config_dir()), "--print_config"], config_dir())
-    except (OverrideError, ConfigError) as error:
-        sys.exit(f"error: {error}")
-    except SystemExit as end:  # the parser exits with 0 after printing, and otherwise refuses
-        if end.code:
-            raise
-    return yaml.safe_load(text.getvalue())
-
-
-def finished(root: Path, settings: dict[str, Any]) -> Path | None:
-    """Returns the folder of a run that has finished with these settings, or None."""
-    for folder in reversed(run_folders(root)):
-        is_finished = (folder / FINISHED).exists()
-        if is_finished and yaml.safe_load((folder / "config.yaml").read_text()) == settings:
-            return folder
-    return None
-
-
-def train(name: str, words: list[str], settings: dict[str, Any], args) -> dict[str, list[float]]:
-    """Trains in a process of its own, unless such a run has finished, and returns its curves."""
-    if folder := finished(Path(args.logs) / name, settings):
-        print(f"{name} is there: {folder}", file=sys.stderr, flush=True)
-        return curves(folder)
-    threads = {"OMP_NUM_THREADS": str(max(1, os.cpu_count() // args.jobs))}
-    print(f"{name} ...", file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "stapo_pl.cli", "fit", *words]
-    result = subprocess.run(command, env=threads | os.environ, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"{name} failed:\n{result.stderr}")
-    (folder,) = map(Path, re.findall(r"tensorboard --logdir (.+)$", result.stdout, re.MULTILINE))
-    (folder / FINISHED).touch()
-    print(f"{name} done:\n{result.stdout}", file=sys.stderr, flush=True)
-    return curves(folder)
+from stapo_pl.insight.compare import (
+    figures_table,
+    group_by_setting,
+    main_curves,
+    panels,
+    settings_table,
+    short_names,
+)
+from stapo_pl.insight.curves import read_curves
+from stapo_pl.insight.drawing import draw_html, draw_png
+from stapo_pl.insight.evaluations import compare_evaluations, only_in_one
 
 
 def main(words: list[str]) -> None:
@@ -98,25 +43,66 @@ def main(words: list[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--objectives", nargs="+", default=["grpo", "dapo", "stapo"])
-    parser.add_argument("--samplers", nargs="+", default=["transformers"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, which share the cores")
-    parser.add_argument("--logs", default="logs/compare")
-    parser.add_argument("words", nargs="*", help="after --: words for every run")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs, or two evaluations")
+    parser.add_argument("--out", type=Path, default=Path("logs/compare"), help="for the drawings")
     args = parser.parse_args(words)
-    runs = list(itertools.product(args.objectives, args.samplers, args.seeds))
-    todo = []
-    for objective, sampler, seed in runs:
-        name = f"{objective}-{sampler}-seed{seed}"
-        words = [f"objective={objective}", f"sampler={sampler}", f"seed_everything={seed}"]
-        words += [f"run.name={name}", f"run.logs={args.logs}", *args.words]
-        todo.append((name, words, resolved(words)))
-    with ThreadPoolExecutor(args.jobs) as pool:
-        results = list(pool.map(lambda run: train(run[0], run[1], run[2], args), todo))
-    print(f"| objective | sampler | seed | {' | '.join(COLUMNS)} |")
-    print("|---" * (len(COLUMNS) + 3) + "|")
-    for run, result in zip(runs, results, strict=True):
-        print(
-            f"| {' | '.join(map(str, run))} | {' | '.join(f(result) for f in COLUMNS.values())} |"
+    try:
+        are_evaluations = [(Path(given) / "model.json").is_file() for given in args.runs]
+        if any(are_evaluations):
+            _compare_evaluations(args.runs, all(are_evaluations))
+        else:
+            _compare_runs(args.runs, args.out)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _compare_evaluations(given: list[str], are_all: bool) -> None:
+    if not are_all:
+        raise ConfigError("some of these are evaluations and some are not; compare like with like")
+    if len(given) != 2:
+        raise ConfigError(f"evaluations are compared two at a time, got {len(given)}")
+    first, second = map(Path, given)
+    print(compare_evaluations(first, second))
+    if others := only_in_one(first, second):
+        print(f"\nonly one of them has {', '.join(map(str, others))}")
+
+
+def _compare_runs(given: list[str], out: Path) -> None:
+    folders = [*dict.fromkeys(find_run(word).resolve() for word in given)]
+    runs = dict(zip(_names(folders), folders, strict=True))
+    settings = {
+        name: {FIT.as_given(key): value for key, value in recorded_settings(folder).items()}
+        for name, folder in runs.items()
+    }
+    curves = {name: read_curves(folder) for name, folder in runs.items()}
+    if empty := [str(folder) for name, folder in runs.items() if not main_curves(curves[name])]:
+        raise ConfigError(
+            f"{', '.join(empty)}: no curves of a run; they are read from TensorBoard's event files "
+            "or from metrics.csv (logger=tensorboard, logger=csv)"
         )
+    grouped = group_by_setting(settings, curves)
+    if len(runs) > 1:
+        print(f"{settings_table(settings)}\n")
+    print(f"{figures_table(grouped)}\n")
+    for setting in grouped:
+        if len(ends := setting.last_steps) > 1:
+            print(f"{setting.name}: its seeds end at steps {ends}; its lines end at the first\n")
+    drawn, names = panels(grouped), [setting.name for setting in grouped]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        draw_png(out / "compare.png", drawn, names)
+        draw_html(out / "compare.html", drawn, names)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot write there: {error.strerror}") from None
+    print(f"curves: {out / 'compare.png'}, {out / 'compare.html'}")
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Returns a short name for each run folder."""
+    names = [folder.parent.name for folder in folders]
+    if len({*names}) < len(names):
+        names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    if len({*names}) < len(names):
+        return [str(folder) for folder in folders]
+    return short_names(names)

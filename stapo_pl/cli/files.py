@@ -104,6 +104,26 @@ def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
     return benchmarks
 
 
+def read_shadows(value: str, config_dir: Path) -> dict[str, Any]:
+    """Returns the settings of objectives, by name.
+
+    Args:
+        value: the names of files of configs/objective, or import paths of classes, with commas.
+        config_dir: the folder of the YAML files.
+
+    Raises:
+        OverrideError: there is no such file.
+    """
+    shadows = {}
+    for name in value.strip("[]").split(","):
+        if IMPORT_PATH.fullmatch(name := name.strip()):
+            shadows[name.rpartition(".")[2].lower()] = {"class_path": name}
+        else:
+            path = find_config(config_dir / "objective", name)
+            shadows[path.stem] = yaml.safe_load(path.read_text())
+    return shadows
+
+
 def read_experiment(path: Path, left_out: set[str]) -> list[str]:
     """Returns the settings of an experiment as words.
 

@@ -20,6 +20,7 @@ from stapo_pl.cli.files import (
     read_benchmarks,
     read_experiment,
     read_loggers,
+    read_shadows,
 )
 from stapo_pl.cli.hints import keys_of_files, suggest
 from stapo_pl.cli.units import Unit, leaves, place_of, units
@@ -157,6 +158,7 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
     - `logger=csv,wandb` chooses several loggers.
     - `benchmark=aime24,amc23` names benchmarks, and `all` stands for those of the paper.
       `benchmark.key=value` sets a key of all of them.
+    - `insight.shadows=grpo,entropy20` names files of configs/objective.
     - `experiment=NAME` stands for the words of configs/experiment/NAME.yaml. They are applied
       before all others.
 
@@ -201,6 +203,8 @@ def expand(argv: Iterable[str], config_dir: Path, grammar: Grammar = FIT) -> lis
                     files.append((order, f"--run.{first}={path.stem}"))
         elif first in groups:
             values.append(f"--{groups[first].key}.{rest}={value}")
+        elif key == "insight.shadows" and not value.startswith(("{", "null")):
+            values.append(f"--{key}={json.dumps(read_shadows(value, config_dir))}")
         elif first in grammar.keys:
             values.append(f"--{key}={value}")
         elif (name := grammar.now_called(key)) != key:

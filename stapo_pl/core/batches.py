@@ -36,6 +36,11 @@ class TokenStatistics:
         """Returns the same values without gradient."""
         return TokenStatistics(*(getattr(self, f.name).detach() for f in fields(self)))
 
+    def directions_T(self, temperature: float) -> Tensor:
+        """Returns (1 - 2p + c) / T^2, the squared norm of the gradient of log p with respect to the
+        logits (STAPO, 2602.15620)."""
+        return (1 - 2 * self.logprobs_T.exp() + self.collision_T).clamp(min=0) / temperature**2
+
     @staticmethod
     def of_certain(count: int, device: torch.device) -> TokenStatistics:
         """Returns statistics of tokens that had probability 1. They stand for unknown ones."""

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from stapo_pl.core.types import Response, Score, Trajectory
 
+# A bootstrap draws so many values together, which are 8 MB.
+_NUMBERS_AT_ONCE = 1_000_000
+
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:
     """Returns pass@k: an unbiased estimate of the probability that one of k samples is right.
@@ -80,8 +83,11 @@ def bootstrap_interval(
     """
     values = np.asarray(values_P, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    # One draw after another, because all together would need memory for problems times draws.
-    means = [rng.choice(values, len(values)).mean() for _ in range(draws)]
+    # All draws together could need too much memory, so they are made in blocks.
+    block = max(1, _NUMBERS_AT_ONCE // len(values))
+    sizes = [min(block, draws - start) for start in range(0, draws, block)]
+    drawn = (values[rng.integers(0, len(values), (size, len(values)))] for size in sizes)
+    means = np.concatenate([values_DP.mean(axis=1) for values_DP in drawn])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

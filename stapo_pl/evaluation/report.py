@@ -52,7 +52,7 @@ def table(results: Sequence[dict[str, Any]], size: str | None) -> str:
             rows.append(
                 ["average", decoding, "", _percent(average), *blanks, *map(_percent, known)]
             )
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def with_paper(
@@ -91,7 +91,8 @@ def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table whose columns are aligned."""
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:

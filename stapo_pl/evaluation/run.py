@@ -37,7 +37,7 @@ from stapo_pl.rewards.grading.grader import Grader, Grading
 from stapo_pl.rollout.prompts import PromptRules, check_embedded, make_prompts, render, uses_chat
 from stapo_pl.tasks.base import Task
 
-BENCHMARK, _PROBLEMS = "benchmark.json", "problems.jsonl"
+BENCHMARK, PROBLEMS = "benchmark.json", "problems.jsonl"
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Evaluation:
             for measured in self.measurements:
                 folder = self._folder(measured)
                 problems = [prompt.problem for prompt in prompts[measured.benchmark]]
-                write_problems(folder / _PROBLEMS, problems)
+                write_problems(folder / PROBLEMS, problems)
                 content = {
                     "task": measured.task,
                     "samples": measured.samples,
@@ -278,7 +278,7 @@ class Evaluation:
         return measured.places(len(self._problems(measured)))
 
     def _problems(self, measured: Measurement) -> list[Problem]:
-        return read_problems(self._folder(measured) / _PROBLEMS)
+        return read_problems(self._folder(measured) / PROBLEMS)
 
     def _folder(self, measured: Measurement) -> Path:
         return self.folder / measured.benchmark / measured.decoding.name

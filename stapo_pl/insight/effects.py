@@ -27,8 +27,7 @@ class Effects:
     slopes_T: Tensor
     """g, the slope of the loss with respect to the log-probability of the token."""
     directions_T: Tensor
-    """(1 - 2p + c) / T^2, the squared norm of the gradient of log p(y) with respect to the logits
-    (STAPO, 2602.15620)."""
+    """(1 - 2p + c) / T^2, see `TokenStatistics.directions_T`."""
     pushes_T: Tensor
     """g (log p + H), how fast the token moves the entropy of the policy at its place, for each unit
     of the learning rate of a natural gradient step (STAPO, 2602.15620). It is positive if the
@@ -67,7 +66,5 @@ def effects_of(
                 f"{type(objective).__name__}: the loss has a gradient through the {name} of the "
                 "policy (objective.entropy_coef is such a term), which is in no formula here"
             )
-    logp_T = statistics.logprobs_T.detach()
-    directions_T = (1 - 2 * logp_T.exp() + statistics.collision_T).clamp(min=0) / temperature**2
-    pushes_T = slopes_T * (logp_T + statistics.entropy_T)
-    return Effects(losses_T.detach(), slopes_T, directions_T, pushes_T)
+    pushes_T = slopes_T * (statistics.logprobs_T + statistics.entropy_T)
+    return Effects(losses_T.detach(), slopes_T, statistics.directions_T(temperature), pushes_T)

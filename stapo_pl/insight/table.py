@@ -39,12 +39,13 @@ class ClosingTable:
         for name in (*VALIDATED, *EVERY_ROLLOUT, *EVERY_STEP):
             if name in self.seen:
                 first, last, total, count = self.seen[name]
-                mean = "" if name in VALIDATED else _show(name, total / count)
-                rows.append((name, _show(name, first), _show(name, last), mean))
+                mean = "" if name in VALIDATED else show(name, total / count)
+                rows.append((name, show(name, first), show(name, last), mean))
         return [f"{name:<26}{first:>11}{last:>11}{mean:>11}" for name, first, last, mean in rows]
 
 
-def _show(name: str, value: float) -> str:
-    if name in VALIDATED:
+def show(name: str, value: float) -> str:
+    """Returns a value of a curve as text. Accuracies and fractions are in per cent."""
+    if name.startswith("val/"):
         return f"{value:.1%}"
     return f"{value:.3%}" if name.endswith("_fraction") else f"{value:.4g}"

@@ -38,13 +38,15 @@ def rollout_metrics(
         int(mixed_groups(rewards_PG).sum()),
         *(sum(t.score.outcome == outcome for t in samples) for outcome in ("timeout", "error")),
         sum(t.score.extracted is None for t in samples),
+        sum(length for t, length in zip(samples, lengths, strict=True) if t.correct),
         *(sum(t.score.components[name] for t in samples) for name in components),
     ]
     # One tensor holds all sums, so that the ranks communicate once and not once for each curve.
     sums = world.sum(torch.tensor(sums, dtype=torch.float64, device=device)).tolist()
     count, reward, square, correct, length, truncated, groups, mixed, *sums = sums
-    timeouts, errors, unparsed, *parts = sums
-    return {
+    timeouts, errors, unparsed, right_length, *parts = sums
+    longest = world.gather(torch.tensor([max(lengths, default=0)], device=device)).max()
+    metrics = {
         "reward/mean": reward / count,
         "reward/std": max(square / count - (reward / count) ** 2, 0.0) ** 0.5,
         "reward/accuracy": correct / count,
@@ -59,8 +61,15 @@ def rollout_metrics(
         "rollout/samples": count,
         "rollout/tokens": length,
         "rollout/length_mean": length / count,
+        "rollout/length_longest": longest.item(),
         "rollout/truncated_fraction": truncated / count,
         "rollout/rounds": float(rollout.rounds),
         "rollout/discarded_groups": float(rollout.discarded_groups),
         "rollout/surplus_groups": float(rollout.surplus_groups),
     }
+    # Without a right response, or without a wrong one, there is no such length.
+    if correct:
+        metrics["rollout/length_right"] = right_length / correct
+    if count > correct:
+        metrics["rollout/length_wrong"] = (length - right_length) / (count - correct)
+    return metrics

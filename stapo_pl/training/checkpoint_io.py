@@ -66,17 +66,34 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def step_reached(path: Path) -> int:
-    """The number of optimizer steps that a checkpoint has had. Reads no weights.
+    """Returns the number of optimizer steps that a checkpoint has had. Reads no weights.
 
     Raises:
         ConfigError: `saved.read` refuses it; or it was written inside a rollout, and a run can
             only resume between rollouts.
     """
+    return _read_whole(path)["global_step"]
+
+
+def rollouts_reached(path: Path) -> int:
+    """Returns the number of rollouts that a checkpoint has had. Reads no weights.
+
+    Raises:
+        ConfigError: for the reasons of `step_reached`.
+    """
+    return _rollouts(_read_whole(path))["processed"]
+
+
+def _read_whole(path: Path) -> dict[str, Any]:
     saved = read(path, f"ckpt_path={path}")
-    progress = saved["loops"]["fit_loop"]["epoch_progress"]["current"]
+    progress = _rollouts(saved)
     if progress["ready"] != progress["processed"]:
         raise ConfigError(
             f"ckpt_path={path}: the checkpoint was written inside a rollout, and a run goes on "
             "from whole rollouts only; start from the model folder that stapo export makes of it"
         )
-    return saved["global_step"]
+    return saved
+
+
+def _rollouts(saved: dict[str, Any]) -> dict[str, int]:
+    return saved["loops"]["fit_loop"]["epoch_progress"]["current"]

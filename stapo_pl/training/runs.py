@@ -184,7 +184,7 @@ def last_checkpoint(root: Path) -> Path:
         ConfigError: no run of this name has a checkpoint.
     """
     for folder in reversed(run_folders(root)):
-        if found := _newest_checkpoint(folder):
+        if found := newest_checkpoint(folder):
             return found
     names = {path.parents[2].name for path in root.parent.glob("*/version_*/checkpoints/*")}
     nearest = difflib.get_close_matches(root.name, sorted(names), n=5, cutoff=0)
@@ -206,7 +206,7 @@ def checkpoint_of_restarted_job(root: Path) -> Path | None:
     if not any(int(os.environ.get(name) or 0) for name in counts):
         return None
     jobs = [p for p in root.glob(f"version_*/{_JOB}") if p.read_text() == _job()]
-    checkpoints = [found for job in jobs if (found := _newest_checkpoint(job.parent))]
+    checkpoints = [found for job in jobs if (found := newest_checkpoint(job.parent))]
     return max(checkpoints, key=_written, default=None)
 
 
@@ -231,7 +231,8 @@ def _job() -> str | None:
     return None
 
 
-def _newest_checkpoint(folder: Path) -> Path | None:
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Returns the newest checkpoint in a run folder, or None."""
     found = (path for path in (folder / "checkpoints").glob("*.ckpt") if path.exists())
     return max(found, key=_written, default=None)
 

@@ -38,16 +38,15 @@ class RolloutTrainer(L.Trainer):
     """A trainer that finishes each rollout, and that computes the same with every strategy.
 
     A run cannot resume inside a rollout: the weights have changed, so sampling again would give
-    another rollout. If something asks to stop or to save inside a rollout, the trainer does so at
-    its end. Such a request can come from a callback, a validation or a signal.
+    another rollout. If a callback, a validation or a signal asks to stop or to save inside a
+    rollout, the trainer does so at its end.
 
-    The trainer adds the callbacks of this project, a logger and a run folder. A run from Python
-    therefore does the same as the command. Only the command compares the settings of a run that
-    goes on with those that it began with, and writes them into its folder.
+    The trainer adds the callbacks of this project, a logger and a run folder, as the command does.
+    Only the command writes the settings, and compares those of a run that goes on with them.
 
     Args:
-        run: the name of the run, the folder of all runs, and how often checkpoints are written and
-            completions are shown. The run folder `logs/name/version_N` is made when `fit` begins.
+        run: the name of the run, and how often checkpoints are written and completions are shown.
+            The run folder `logs/name/version_N` is made when `fit` begins.
         insight: what is shown and kept of tokens.
         without: the names of this project's callbacks that are left out. A sampler is always there.
         precision: the type that passes compute in. `auto` is bf16-mixed on a GPU and 32-true on a
@@ -60,15 +59,13 @@ class RolloutTrainer(L.Trainer):
         check_val_every_n_epoch: the number of rollouts from one validation to the next.
         gradient_clip_val: the largest norm of the gradient. None does not clip.
         log_every_n_steps: the number of optimizer steps from one point of a curve to the next.
-        num_sanity_val_steps: the number of validation batches that Lightning tries first. They are
-            not needed, because a run validates before its first step.
-        use_distributed_sampler: a setting of Lightning that has no use here, because ranks share
-            the prompts without it.
+        num_sanity_val_steps: validation batches that Lightning tries first. A run validates anyway.
+        use_distributed_sampler: a setting of Lightning. Ranks share the prompts without it.
         inference_mode: whether Lightning validates under torch.inference_mode.
         enable_checkpointing: whether checkpoints are written. The default is true.
         enable_progress_bar: whether a progress bar is shown. The default is true.
         enable_model_summary: whether Lightning prints the layers of the policy.
-        plugins: plugins of Lightning. The one that writes checkpoints is added unless it is given.
+        plugins: plugins of Lightning. The one that writes checkpoints is added if it is missing.
     """
 
     callbacks: list[Callback]

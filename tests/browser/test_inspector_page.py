@@ -138,6 +138,15 @@ def test_hovering_shows_the_numbers(page):
     assert page.locator("#tip").is_hidden()
 
 
+def test_the_keyboard_goes_from_token_to_token(page):
+    page.locator("#completion .text").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "place 2)" in page.locator("#tip").inner_text()
+    page.keyboard.press("ArrowLeft")
+    assert "place 1)" in page.locator("#tip").inner_text()
+
+
 def test_text_of_the_model_stays_text(page):
     for number in range(page.locator("#completion-list button").count()):
         page.locator("#completion-list button").nth(number).click()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import stapo_pl
+from stapo_pl.cli.combinations import combinations
 from stapo_pl.cli.grammar import EVALUATE, FIT, expand
 from support.places import CONFIGS, DOCUMENTS, ROOT, TESTS
 from support.verl import CASES, check_loss
@@ -64,6 +65,15 @@ def test_links_lead_somewhere(document):
         assert not anchor or anchor in anchors(target), link
     tests = {path.name for path in TESTS.rglob("test_*.py")}
     assert {*re.findall(r"\btest_\w+\.py", text)} <= tests
+
+
+def test_the_sweeps_shown_are_understood():
+    texts = "\n".join(document.read_text() for document in DOCUMENTS).replace("\\\n", "")
+    shown = re.findall(r"^    python scripts/sweep\.py (.*)$", texts, re.MULTILINE)
+    assert len(shown) > 3
+    for words in shown:
+        given = [word for word in shlex.split(words, comments=True) if "=" in word]
+        assert len(combinations(given, "logs")) > 1
 
 
 @pytest.mark.parametrize(("command", "grammar"), [("fit", FIT), ("evaluate", EVALUATE)])

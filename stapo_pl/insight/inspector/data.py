@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.insight.classes import CLASSES, NO_SIGNAL
+from stapo_pl.insight.curves import Curves, read_curves
 from stapo_pl.insight.inspector import figures, whole
 from stapo_pl.insight.inspector.choice import MOST_TOKENS, Shown, choose
-from stapo_pl.insight.inspector.curves import Curve, read_curves
 from stapo_pl.insight.inspector.figures import rounded
 from stapo_pl.insight.inspector.frequent import most_frequent
 from stapo_pl.insight.inspector.pieces import Pieces
@@ -40,9 +40,7 @@ def page_data(
     curves = read_curves(folder)
     data: dict[str, Any] = {
         "run": f"{folder.parent.name}/{folder.name}",
-        "curves": {
-            n: (curves[n][0], rounded(np.array(curves[n][1]))) for n in _CURVES if n in curves
-        },
+        "curves": {name: _line(curves[name]) for name in _CURVES if name in curves},
         "classes": [*CLASSES, NO_SIGNAL],
         "notes": [] if tokenizer else ["The run has no config.yaml: tokens are shown by number."],
     }
@@ -89,12 +87,18 @@ def _facts(
         ("rollouts", f"{len(np.unique(records.completions['rollout'].to_numpy())):,}"),
         ("tokens recorded", f"{len(records):,} of {records.total:,} that had a pass"),
         ("tokens on this page", f"{total:,} in {len(shown):,} completions"),
+        ("of these with numbers", f"{_with_numbers(records, shown):,}"),
         ("silenced rare tokens", f"{counts[1]:,}"),
         ("kept rare tokens, A > 0", f"{counts[2]:,}"),
         ("rare tokens, A < 0", f"{counts[3]:,}"),
         ("tau_p", f"{facts.tau_p:g}"),
         ("temperature", f"{facts.temperature:g}"),
     ]
+
+
+def _with_numbers(records: Records, shown: list[Shown]) -> int:
+    visits = [one.visit for one in shown if one.visit >= 0]
+    return int(np.isin(records.visit_N, visits).sum())
 
 
 def _notes(records: Records, group_N: NDArray, shown: list[Shown], total: int) -> list[str]:
@@ -134,21 +138,25 @@ def _notes(records: Records, group_N: NDArray, shown: list[Shown], total: int) -
 
 def _rollouts(records: Records) -> list[tuple[int, int, int]]:
     """Returns the number of each rollout, and its first and last step."""
-    return [
-        (int(n), int(steps.min()), int(steps.max()))
-        for n in np.unique(records.rollout_N)
-        if len(steps := records.columns["step"][records.rollout_N == n])
-    ]
+    step_N = records.columns["step"]
+    of_rollout = {int(n): step_N[records.rollout_N == n] for n in np.unique(records.rollout_N)}
+    return [(n, int(steps.min()), int(steps.max())) for n, steps in of_rollout.items()]
 
 
-def _rollouts_of_curves(curves: dict[str, Curve]) -> list[tuple[int, int, int]]:
+def _rollouts_of_curves(curves: Curves) -> list[tuple[int, int, int]]:
     """Returns the same, of the curve that has a point at the last step of each rollout."""
-    ends = curves.get("reward/mean", ([], []))[0]
+    ends = list(curves.get("reward/mean", {}))
     starts = [0, *(end + 1 for end in ends)]
     return [(n, starts[n], end) for n, end in enumerate(ends)]
 
 
-def _shares(records: Records, curves: dict[str, Curve]) -> dict[str, Curve]:
+def _shares(records: Records, curves: Curves) -> dict[str, Any]:
     """Returns the shares of classes: the run's own curves if it has them, else of the records."""
-    logged = {name.removeprefix(_SHARE): curves[name] for name in curves if _SHARE in name}
-    return logged or figures.class_shares(records)
+    logged = {n.removeprefix(_SHARE): curves[n] for n in curves if n.startswith(_SHARE)}
+    shares = logged or figures.class_shares(records)
+    return {name: _line(points) for name, points in shares.items()}
+
+
+def _line(points: dict[int, float]) -> tuple[list[int], list[float | None]]:
+    """Returns the steps of a curve, and its values."""
+    return list(points), rounded(np.array(list(points.values())))

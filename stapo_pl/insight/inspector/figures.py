@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stapo_pl.insight.classes import CLASSES, NO_SIGNAL
+from stapo_pl.insight.curves import Curves
 from stapo_pl.insight.inspector.reading import Records
 
 _P_BINS, _H_BINS = 60, 50
@@ -35,7 +36,7 @@ def plane(records: Records) -> dict[str, Any]:
     }
 
 
-def class_shares(records: Records) -> dict[str, tuple[list[int], list[float]]]:
+def class_shares(records: Records) -> Curves:
     """Returns the share of tokens of each class at each step, as curves."""
     steps, place_N = np.unique(records.columns["step"], return_inverse=True)
     weight = np.nan_to_num(records.columns["curve_weight"], nan=1.0)
@@ -43,7 +44,7 @@ def class_shares(records: Records) -> dict[str, tuple[list[int], list[float]]]:
     np.add.at(sums, (records.classes_N(), place_N), weight)
     shares = sums / sums.sum(0)
     return {
-        name: (steps.tolist(), [float(f"{v:.4g}") for v in row])
+        name: dict(zip(steps.tolist(), row, strict=True))
         for name, row in zip((*CLASSES, NO_SIGNAL), shares.tolist(), strict=True)
     }
 

@@ -8,7 +8,7 @@ import torch
 from stapo_pl.core.tensors import quantile, token_weights
 from stapo_pl.core.world import World
 from stapo_pl.memory.footprint import LiveBytes
-from stapo_pl.policy.statistics import token_statistics
+from stapo_pl.policy.statistics import RareTokens, token_statistics
 
 
 def plain_statistics(hidden, weight, targets, temperature, bias=None):
@@ -86,6 +86,28 @@ def test_tokens_without_gradient_have_no_backward_pass(generator, taught, chunk_
         gradients += [x.grad for x in leaves]
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_tokens", [3, 1000])
+def test_alternatives_of_rare_tokens_are_those_of_full_logits(generator, chunk_tokens):
+    hidden, weight, bias, targets = inputs(generator, torch.float64)
+    watch, expected, seen = RareTokens(tau_p=0.02), [], 0
+    for count in (20, 0, 17):  # several passes
+        rows = slice(seen, seen + count)
+        s = token_statistics(
+            hidden[rows], weight, targets[rows], bias_V=bias, temperature=0.7,
+            chunk_tokens=chunk_tokens, watch=watch,
+        )  # fmt: skip
+        p = ((hidden[rows] @ weight.T + bias) / 0.7).softmax(-1)
+        for t in (s.logprobs_T.exp() < 0.02).nonzero()[:, 0].tolist():
+            order = p[t].argsort(descending=True)[:5]
+            expected.append((seen + t, order.tolist(), p[t, order].tolist()))
+        seen += count
+    rows, ids, probabilities = watch.take()
+    assert len(expected) > 3 and watch.take() is None
+    assert rows.tolist() == [row for row, _, _ in expected]
+    assert ids.tolist() == [tokens for _, tokens, _ in expected]
+    assert probabilities.tolist() == [pytest.approx(p, rel=1e-12) for _, _, p in expected]
 
 
 @pytest.mark.parametrize("chunk_tokens", [10, 80])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stapo_pl.core.errors import TrainingError
-from stapo_pl.core.types import Completion, Decoding, Prompt, Response
+from stapo_pl.core.types import Completion, Decoding, Prompt, Response, Rollout
 from stapo_pl.core.world import World
 from stapo_pl.objectives import DynamicSampling
 from stapo_pl.rewards import Exact
@@ -160,6 +160,18 @@ def test_groups_are_mixed_by_the_reward_before_punishments_not_by_the_verdict():
     # Advantages are made of what was punished, so there the third one has a signal.
     metrics = rollout_metrics(rollout, [], World(), torch.device("cpu"))
     assert metrics["reward/zero_signal_fraction"] == 1 / 4
+    assert metrics["rollout/length_right"] == metrics["rollout/length_wrong"] == 1
+
+
+def test_lengths_are_those_of_right_and_of_wrong_responses():
+    def lengths(*responses) -> dict[str, float]:
+        group = [trajectory([1], [2] * n, correct=correct) for n, correct in responses]
+        found = rollout_metrics(Rollout(0, sampled=[group]), [], World(), torch.device("cpu"))
+        return {n.removeprefix("rollout/length_"): v for n, v in found.items() if "length" in n}
+
+    found = lengths((3, True), (6, True), (9, False))
+    assert found == {"mean": 6, "right": 4.5, "wrong": 9, "longest": 9}
+    assert lengths((3, True), (6, True)) == {"mean": 4.5, "right": 4.5, "longest": 6}
 
 
 class WordTokenizer:

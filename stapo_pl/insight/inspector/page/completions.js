@@ -18,11 +18,22 @@ function prepareCompletions() {
   const about = (event) => showTip(event.target.closest("[data-about]"));
   byId("completion").addEventListener("mouseover", about);
   byId("completion").addEventListener("focusin", about);
+  byId("completion").addEventListener("keydown", step);
   for (const kind of ["mouseleave", "focusout"]) byId("completion").addEventListener(kind, () => { tip.hidden = true; });
   const withSilenced = DATA.completions.first.findIndex((_, i) => silencedIn(i) > 0);
   current = Math.max(withSilenced, 0);
   listCompletions();
   showCompletion(current, null);
+}
+
+// The arrows move from token to token, whose numbers are then shown.
+function step(event) {
+  const side = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
+  const text = byId("completion").querySelector(".text");
+  if (!side || !text.contains(event.target)) return;
+  const next = event.target === text ? text.firstElementChild : event.target[side];
+  next?.focus();
+  event.preventDefault();
 }
 
 function silencedIn(i) {
@@ -76,7 +87,7 @@ function showCompletion(i, place) {
   current = i;
   const all = DATA.completions, tokens = DATA.tokens, rows = new Map();
   for (let row = all.first[i]; row < all.first[i] + all.count[i]; row++) rows.set(tokens.place[row], row);
-  const text = el("div", { className: "text" }, ...all.pieces[i].map((piece, at) => tokenNode(piece, at, rows.get(at))));
+  const text = el("div", { className: "text", tabIndex: 0 }, ...all.pieces[i].map((piece, at) => tokenNode(piece, at, rows.get(at))));
   const facts = [["rollout", all.rollout[i]], ["prompt", all.prompt[i]], ["sample", all.sample[i]], ["step", all.step[i] ?? "no pass"],
     ["reward", format(all.reward[i])], ["A", format(all.advantage[i])], ["answer", all.answer[i]], ["read as", all.extracted[i] ?? "nothing"],
     ["verdict", all.correct[i] ? "right" : "wrong"], ["tokens", all.pieces[i].length]];
@@ -95,7 +106,7 @@ function showCompletion(i, place) {
 
 function tokenNode(piece, at, row) {
   const raw = DATA.pieces[piece];
-  const node = el("span", { className: "token" });
+  const node = el("span", { className: "token", tabIndex: -1 });
   // A line break is shown as a sign in front of it.
   raw.split(/(\n)/).forEach((part) => {
     if (part === "\n") node.append(el("span", { className: "break" }, "↵"), "\n");

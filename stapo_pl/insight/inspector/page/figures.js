@@ -73,7 +73,7 @@ function showGaps() {
       x: others.p, y: others.gap, name: `not rare (${others.p.length} drawn of ${others.of.toLocaleString("en")})`, mode: "markers", type: "scatter",
       marker: { size: 4, color: variable("--soft"), opacity: 0.45 }, hovertemplate: "p %{x:.3g}<br>gap %{y:.3g}<extra>other</extra>",
     }, ...[2, 1, 0].map((group) => rareTrace(group, DATA.rare.gap, "gap"))],
-    layout: { xaxis: logAxis("p, the probability of the token"), yaxis: { title: { text: "log p(sampler) − log p(trainer)" }, tickformat: ".1~e", automargin: true }, legend: { orientation: "h", y: 1.1 } },
+    layout: { xaxis: logAxis("p, the probability of the token"), yaxis: { title: { text: "log p(sampler) − log p(trainer)" }, tickformat: "~g", automargin: true }, legend: { orientation: "h", y: 1.1 } },
   }));
   const columns = [["count", "number"], ["mean", "mean"], ["median", "median size"], ["p99", "99 % below"], ["largest", "largest size"]];
   const head = el("tr", {}, el("th", {}, ""), ...columns.map(([, name]) => el("th", { className: "number" }, name)));
