@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from stapo_pl.insight.inspector.data import page_data
 from stapo_pl.insight.inspector.page import render
+from stapo_pl.insight.inspector.pieces import Pieces
 from support.recorded import HOSTILE, TEXTS, Folder, large
 
 pytestmark = pytest.mark.browser
@@ -36,12 +38,20 @@ def recorded(tmp_path_factory) -> Path:
     made.write(TEXTS, rollout=0, step=1, advantages=[1.0, -1.0, 1.0], rare=(1, 3), kept_rare=(2,))
     made.write(TEXTS[:2], rollout=1, step=3, rare=(0,))
     made.write_curves(4)
-    return written(made)
+    return written(made, {"So": HOSTILE})
 
 
-def written(made: Folder) -> Path:
+def written(made: Folder, tokens: dict[str, str] | None = None) -> Path:
+    """Writes the page of a run. Some of its tokens have another text, as if it had been learned."""
+    text, other = Pieces.text, tokens or {}
+
+    def changed(pieces: Pieces, id: int) -> str:
+        return other.get(text(pieces, id), text(pieces, id))
+
+    with patch.object(Pieces, "text", changed):
+        data = page_data(made.folder, made.tokenizer)
     file = made.folder / "inspect.html"
-    file.write_text(render(page_data(made.folder, made.tokenizer)))
+    file.write_text(render(data))
     return file
 
 
@@ -148,15 +158,25 @@ def test_the_keyboard_goes_from_token_to_token(page):
 
 
 def test_text_of_the_model_stays_text(page):
-    for number in range(page.locator("#completion-list button").count()):
-        page.locator("#completion-list button").nth(number).click()
-        if HOSTILE in page.locator("#completion .text").inner_text():
+    buttons = page.locator("#completion-list button")
+    shown = set()
+    for number in range(buttons.count()):
+        buttons.nth(number).click()
+        shown.add(page.locator("#completion .text").inner_text().count(HOSTILE))
+        page.locator("#completion .text .token").first.hover()
+    assert shown == {0, 1}
+    texts = page.locator(f"{SILENCED} .context .token").all_inner_texts()
+    assert HOSTILE.replace(" ", "␣") in texts
+    assert "</script>" in page.locator("#frequent-tables").inner_text()
+    for number in range(6):
+        point = [{"curveNumber": 1, "pointNumber": number}]
+        page.evaluate("point => Plotly.Fx.hover('plane-chart', point)", point)
+        if "<script>" in page.locator("#plane-chart .hoverlayer").text_content():
             break
     else:
-        raise AssertionError("the hostile completion is not shown")
-    page.locator("#completion .text .token").nth(3).hover()
+        raise AssertionError("no point of the plane names the hostile token")
     assert page.evaluate("window.hit") is None
-    assert page.locator("#completion img, #rare-lists img, #completion script").count() == 0
+    assert page.locator("main img, main script").count() == 0
 
 
 def test_a_click_on_a_point_shows_the_rollout(page):
