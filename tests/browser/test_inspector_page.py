@@ -171,6 +171,7 @@ def test_text_of_the_model_stays_text(page):
     for number in range(6):
         point = [{"curveNumber": 1, "pointNumber": number}]
         page.evaluate("point => Plotly.Fx.hover('plane-chart', point)", point)
+        page.wait_for_timeout(200)  # Plotly shows no more than a few a second
         if "<script>" in page.locator("#plane-chart .hoverlayer").text_content():
             break
     else:
