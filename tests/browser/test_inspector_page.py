@@ -18,6 +18,7 @@ from support.recorded import HOSTILE, TEXTS, Folder, large
 
 pytestmark = pytest.mark.browser
 
+TAGGED = "<b>" + HOSTILE  # Plotly would take the tag for a bold face
 SILENCED, KEPT, WRONG = ".silenced-list .card", ".kept-list .card", ".wrong-list .card"
 
 
@@ -38,7 +39,7 @@ def recorded(tmp_path_factory) -> Path:
     made.write(TEXTS, rollout=0, step=1, advantages=[1.0, -1.0, 1.0], rare=(1, 3), kept_rare=(2,))
     made.write(TEXTS[:2], rollout=1, step=3, rare=(0,))
     made.write_curves(4)
-    return written(made, {"So": HOSTILE})
+    return written(made, {"So": TAGGED})
 
 
 def written(made: Folder, tokens: dict[str, str] | None = None) -> Path:
@@ -166,13 +167,13 @@ def test_text_of_the_model_stays_text(page):
         page.locator("#completion .text .token").first.hover()
     assert shown == {0, 1}
     texts = page.locator(f"{SILENCED} .context .token").all_inner_texts()
-    assert HOSTILE.replace(" ", "␣") in texts
+    assert TAGGED.replace(" ", "␣") in texts
     assert "</script>" in page.locator("#frequent-tables").inner_text()
     for number in range(6):
         point = [{"curveNumber": 1, "pointNumber": number}]
         page.evaluate("point => Plotly.Fx.hover('plane-chart', point)", point)
         page.wait_for_timeout(200)  # Plotly shows no more than a few a second
-        if "<script>" in page.locator("#plane-chart .hoverlayer").text_content():
+        if "<b></script>" in page.locator("#plane-chart .hoverlayer").text_content():
             break
     else:
         raise AssertionError("no point of the plane names the hostile token")
