@@ -2,6 +2,11 @@
 
 stapo inspect logs/stapo-arithmetic-seed0
 stapo inspect logs/stapo-arithmetic-seed0/version_0 --out page.html
+stapo inspect --model MODEL task=gsm8k data.prompts_per_rollout=8 data.prompts_per_mini_batch=8
+
+With --model, groups are sampled and graded once with any model, by the settings of `stapo fit`.
+Nothing is trained: it is a run of one rollout with a learning rate of 0, so it needs the memory of
+a run. The page shows what the objective would silence.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from stapo_pl.cli.sampling import sample
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight.inspector.data import page_data
 from stapo_pl.insight.inspector.page import render
@@ -27,11 +33,22 @@ def main(words: list[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", type=Path, help="a run folder, or that of a name for its newest run")
+    parser.add_argument("--model", help="a model folder or hub name to sample with")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="RUN",
+        help="a run folder, or that of a name for its newest run; with --model, words of stapo fit",
+    )
     parser.add_argument("--out", type=Path, help="the file to write; RUN/inspect.html otherwise")
     args = parser.parse_args(words)
     try:
-        folder = find_run(args.run)
+        if args.model is not None:
+            folder = sample(args.model, args.words)
+        elif len(args.words) == 1:
+            folder = find_run(Path(args.words[0]))
+        else:
+            raise ConfigError("stapo inspect needs one run folder, or --model MODEL")
         data = page_data(folder, tokenizer_of(folder))
         out = args.out or folder / "inspect.html"
         write(out, render(data))
