@@ -45,6 +45,7 @@ class Folder:
         rare: tuple[int, ...] = (),
         kept_rare: tuple[int, ...] = (),
         token_rank: int | None = None,
+        left_out: bool = False,
         **facts: Any,
     ) -> None:
         """Writes a rollout with one completion of each text, and one visit of each.
@@ -58,6 +59,7 @@ class Folder:
             rare: the places of tokens with low p and low H, which are silenced where A > 0.
             kept_rare: the places of tokens with low p and high H.
             token_rank: the rank that trained on them; that which sampled them otherwise.
+            left_out: whether no completion had a pass.
             facts: further facts.
         """
         step = rollout if step is None else step
@@ -82,6 +84,15 @@ class Folder:
         rows: dict[str, list[Any]] = {name: [] for name in records.TOKEN_COLUMNS}
         rows["kept_shadow"] = []
         for prompt, tokens, advantage in zip(prompts, ids, advantages, strict=True):
+            if left_out:
+                row = {
+                    name: 0 for name, kind in records.TOKEN_COLUMNS.items() if "list" not in kind
+                }
+                row |= {"prompt": prompt, "place": records.LEFT_OUT, "token": len(tokens)}
+                row |= {"kept": False, "reason": records.NO_ADVANTAGE, "step": step}
+                for name in rows:
+                    rows[name].append(row.get(name))
+                continue
             for place, token in enumerate(tokens):
                 is_rare = place in rare or place in kept_rare
                 entropy = 0.1 if place in rare else 1.0
@@ -100,7 +111,7 @@ class Folder:
                 for name in rows:
                     rows[name].append(row.get(name))
         about = {"objective": "STAPO", "tau_p": TAU_P, "tau_h": {step: TAU_H}}
-        total = sum(map(len, ids))
+        total = 0 if left_out else sum(map(len, ids))
         token_file = records.token_file(folder, rollout, rank if token_rank is None else token_rank)
         records.write(token_file, rows, Facts(**({"total": total} | about | facts)))
 

@@ -70,7 +70,7 @@ def gaps(records: Records, group_N: NDArray) -> dict[str, Any]:
             {"tokens": name} | _summary(gap[has_gap & chosen]) for name, chosen in rows.items()
         ],
         "others": {"p": rounded(p[drawn]), "gap": rounded(gap[drawn]), "of": len(others)},
-        "is_zero": bool((gap[has_gap] == 0).all()),
+        "is_zero": bool(has_gap.any() and (gap[has_gap] == 0).all()),
     }
 
 

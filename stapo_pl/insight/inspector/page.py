@@ -10,7 +10,16 @@ from typing import Any
 from stapo_pl.core.errors import ConfigError
 
 _FILES = Path(__file__).parent / "page"
-_SCRIPTS = ("base.js", "overview.js", "rare.js", "completions.js", "figures.js", "start.js")
+_SCRIPTS = (
+    "base.js",
+    "overview.js",
+    "rare.js",
+    "tokens.js",
+    "completions.js",
+    "planes.js",
+    "shares.js",
+    "start.js",
+)
 
 
 def render(data: dict[str, Any]) -> str:

@@ -100,6 +100,15 @@ def test_the_completions_of_a_run_that_was_killed_may_be_missing(made):
     assert data["rare"]["shown"] == [0, -1] and data["rare"]["before"][1] == ""
 
 
+def test_a_rollout_in_which_nothing_had_a_pass_is_shown(made):
+    made.write(TEXTS, left_out=True)
+    data = data_of(made)
+    assert data["completions"]["step"] == [None] * 3 and data["tokens"]["p"] == []
+    tokens = sum(map(len, data["completions"]["pieces"]))
+    assert data["notes"][0].startswith(f"{tokens} tokens were in sequences that had no pass")
+    assert render(data)
+
+
 def test_curves_and_rollouts_have_one_axis_of_time(made):
     made.write_curves(4)
     data = data_of(made)

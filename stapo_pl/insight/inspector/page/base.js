@@ -20,7 +20,11 @@ function format(value, digits = 3) {
 
 // A token that stands alone shows its spaces and line breaks.
 const alone = (text) =>
-  text.replace(/ /g, "␣").replace(/\r?\n/g, "↵").replace(/\t/g, "⇥").replace(/[\x00-\x1f\x7f]/g, "�");
+  text
+    .replace(/ /g, "␣")
+    .replace(/\r?\n/g, "↵")
+    .replace(/\t/g, "⇥")
+    .replace(/[\x00-\x1f\x7f]/g, "�");
 const pieceAlone = (piece) => alone(DATA.pieces[piece]);
 
 const ARROWS = { low: "↓", high: "↑", positive: "+", negative: "−" };
@@ -29,7 +33,17 @@ function className(number) {
   const [p, , entropy, , sign] = DATA.classes[number].split("_");
   return sign ? `p${ARROWS[p]} H${ARROWS[entropy]} A${ARROWS[sign]}` : "A = 0";
 }
-const CLASS_COLOURS = ["#d1495b", "#8a5fbf", "#e58f1f", "#b07aa1", "#2a9d8f", "#4878a8", "#7fa650", "#6f7f8f", "#999999"];
+const CLASS_COLOURS = [
+  "#d1495b",
+  "#8a5fbf",
+  "#e58f1f",
+  "#b07aa1",
+  "#2a9d8f",
+  "#4878a8",
+  "#7fa650",
+  "#6f7f8f",
+  "#999999",
+];
 
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -38,19 +52,37 @@ const drawings = [];
 function chart(id, make) {
   const draw = () => {
     const { traces, layout } = make();
-    const axis = { gridcolor: variable("--line"), zerolinecolor: variable("--line"), linecolor: variable("--line") };
+    const axis = {
+      gridcolor: variable("--line"),
+      zerolinecolor: variable("--line"),
+      linecolor: variable("--line"),
+    };
     for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
       layout[name] = { ...axis, ...layout[name] };
     }
-    Plotly.react(id, traces, {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 70, r: 20, t: 20, b: 50 },
-      font: { color: variable("--ink"), size: 13, family: getComputedStyle(document.body).fontFamily },
-      hoverlabel: { bgcolor: variable("--panel"), font: { color: variable("--ink") } }, ...layout,
-    }, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    Plotly.react(
+      id,
+      traces,
+      {
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        margin: { l: 70, r: 20, t: 20, b: 50 },
+        font: {
+          color: variable("--ink"),
+          size: 13,
+          family: getComputedStyle(document.body).fontFamily,
+        },
+        hoverlabel: { bgcolor: variable("--panel"), font: { color: variable("--ink") } },
+        ...layout,
+      },
+      { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] },
+    );
   };
   draw();
   drawings.push(draw);
 }
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawings.forEach((draw) => draw()));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+  drawings.forEach((draw) => draw()),
+);
 
 const ALTERNATIVES_SHOWN = 5;
