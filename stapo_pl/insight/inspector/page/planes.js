@@ -124,7 +124,7 @@ function showGaps() {
       xaxis: logAxis("p, the probability of the token"),
       yaxis: {
         title: { text: "log p(sampler) − log p(trainer)" },
-        tickformat: "~g",
+        tickformat: ".1~e",
         automargin: true,
       },
       legend: { orientation: "h", y: 1.1 },
