@@ -6,26 +6,25 @@ import argparse
 import csv
 import json
 import sys
-from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
 from stapo_pl.cli.configs import config_dir
 from stapo_pl.cli.files import OverrideError, read_shadows
+from stapo_pl.cli.recorded import find_run
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight.offline import shadows_of
 from stapo_pl.objectives import Objective
-from stapo_pl.training.runs import run_folders
 
 
 def main(words: list[str]) -> None:
     """Runs `stapo shadows RUN OBJECTIVE...`."""
     parser = argparse.ArgumentParser(prog="stapo shadows", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run folder, or the folder of a run's name")
+    parser.add_argument("run", help="a run folder, or the folder of a run's name")
     parser.add_argument("objectives", nargs="+", help="names of files of configs/objective")
     args = parser.parse_args(words)
     try:
-        folder = (run_folders(args.run) or [args.run])[-1]
+        folder = find_run(args.run)
         steps = dict(shadows_of(folder, _objectives(args.objectives)))
     except (ConfigError, OverrideError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -202,3 +202,15 @@ def test_every_curve_is_documented_and_every_documented_curve_is_drawn(tmp_path)
     assert not unknown
     never = {name for name, p in patterns.items() if not any(p.fullmatch(n) for n in drawn)}
     assert never == {"memory/device_gib"}
+
+
+def test_silenced_tokens_are_shown_as_text(tmp_path):
+    cli = fit(make(tmp_path, *WORDS, "logger=csv"))
+    text = (cli.folder / "silenced_tokens.md").read_text()
+    columns, _ = records.read(next(records.files_of(cli.folder, "tokens")))
+    silenced = np.flatnonzero(~columns["kept"] & (columns["place"] != records.LEFT_OUT))
+    assert text.count("⟦") == text.count("instead:") == min(len(silenced), 10) > 0
+    first = silenced[0]
+    token = cli.model.tokenizer.decode([int(columns["token"][first])])
+    assert f"⟦{token}⟧" in text
+    assert f"p {math.exp(columns['logprob'][first]):.2g}, H {columns['entropy'][first]:.2g}" in text

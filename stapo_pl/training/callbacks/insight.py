@@ -17,13 +17,18 @@ from stapo_pl.core.world import World
 from stapo_pl.insight import records, shadows
 from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, class_shares, classify
 from stapo_pl.insight.effects import Effects, effects_of
+from stapo_pl.insight.examples import silenced_examples
 from stapo_pl.insight.figures import entropies, silenced_and_kept
 from stapo_pl.insight.recorder import Recorder, RecordFiles
 from stapo_pl.insight.rows import token_columns
 from stapo_pl.objectives import S2T, Objective
 from stapo_pl.policy.statistics import RareTokens
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone
+from stapo_pl.training.loggers import log_text
 from stapo_pl.training.parts import Parts, RunCallback
+
+# Silenced tokens that are shown as text, and the number of rollouts from one such text to the next.
+_EXAMPLES, _EXAMPLES_EVERY = 10, 10
 
 
 @dataclass
@@ -97,6 +102,7 @@ class TokenInsight(RunCallback):
             max_new_tokens=self._data.decoding.max_new_tokens,
             tau_p=self._module.objective.rare_probability,
         )
+        self._examples: list[str] = []
         keeps = self._files.wants(self._trainer.current_epoch)
         self._module.policy.watch = self._watch if keeps else None
 
@@ -129,6 +135,11 @@ class TokenInsight(RunCallback):
                 found = shadows.compare(shadow, effects, kept_T, len(whole), world)
                 values |= {f"shadows/{name}/{key}": value for key, value in found.items()}
         self._log(values, step)
+        if self._trainer.current_epoch % _EXAMPLES_EVERY == 0:
+            self._examples += silenced_examples(
+                mini_batch, tokens, statistics, alternatives, self._module.tokenizer,
+                _EXAMPLES - len(self._examples),
+            )  # fmt: skip
         if self._files.wants(self._trainer.current_epoch):
             slopes_T = torch.zeros_like(statistics.logprobs_T)
             slopes_T = slopes_T if effects is None else effects.slopes_T
@@ -179,6 +190,10 @@ class TokenInsight(RunCallback):
             peak = torch.cuda.max_memory_allocated(self._module.device)
             values["memory/device_gib"] = peak / 2**30
         self._log(values, trainer.global_step - 1)
+        if self._examples:
+            text = "\n\n---\n\n".join(self._examples)
+            folder, step = self._folder.parent, trainer.global_step - 1
+            log_text(trainer.loggers, folder, "silenced_tokens", text, step)
         thinned = self._files.thinned
         self._files.write(
             trainer.current_epoch, self._rollout, self._version, int(metrics["rollout/tokens"]),
