@@ -23,7 +23,7 @@ _CURVES = ("reward/mean", "policy/entropy", "policy/grad_norm", "policy/silenced
 _SHARE = "tokens/share/"
 NO_RECORDS = (
     "This run recorded no tokens. Switch them on with recorder.tokens=all (or sampled, or rare) in "
-    "the next run; it can be added to a run that is resumed, too."
+    "the next run."
 )
 
 
