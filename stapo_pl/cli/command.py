@@ -21,6 +21,7 @@ COMMANDS = {
     "shadows": "shows what other objectives would have done in a run: stapo shadows RUN grpo",
     "sweep": "trains with all combinations of settings: stapo sweep objective=grpo,stapo",
     "compare": "shows how runs or evaluations differ: stapo compare logs/NAME logs/OTHER",
+    "inspect": "makes one HTML page of a run's tokens: stapo inspect logs/NAME",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
 
