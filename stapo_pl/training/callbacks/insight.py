@@ -60,7 +60,8 @@ class TokenInsight(RunCallback):
         for name, shadow in self.shadows.items():
             shadows.check_shadow(name, shadow)
         self._tokens_so_far = 0.0
-        self._is_refused = False
+        # Whether it has been said that no shares are shown, and that a shadow costs a pass.
+        self._is_refused = self._is_costly = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"tokens_so_far": self._tokens_so_far}
@@ -178,8 +179,12 @@ class TokenInsight(RunCallback):
         seen = TokenStatistics.cat(parts)
         for name, column_T in vars(seen).items():
             getattr(known, name)[passed:] = column_T
-        if mini_batch.step == 0:
-            rank_zero_info("a shadow needs a pass of the tokens that are left out otherwise")
+        if not self._is_costly:
+            rank_zero_info(
+                "insight.shadows: a selection that looks at all tokens costs a pass of those that "
+                "teach nothing"
+            )
+        self._is_costly = True
 
     def _rollout_done(self, event: RolloutDone) -> None:
         trainer, metrics = self._trainer, self._metrics
