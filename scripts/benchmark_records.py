@@ -2,9 +2,9 @@
 
     python scripts/benchmark_records.py
 
-First, the default run with the insight on in every other rollout: the time that it takes itself,
-and the times of neighbouring rollouts side by side. Then the file of 2.2 million random tokens of
-256 responses.
+First, the file of 2.2 million random tokens of 256 responses. Then the first rollouts of the
+default run, with the insight and without it in turns: the time that it takes itself, and the times
+of the two side by side.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import lightning as L
 import torch
 
 from stapo_pl.cli.configs import config_dir
@@ -30,12 +31,10 @@ from stapo_pl.training.events import Events, MiniBatchDone, RolloutCollected, Ro
 from stapo_pl.training.parts import Parts
 
 
-class EveryOther(TokenInsight):
-    """The insight in every other rollout, with the seconds that it takes."""
+class Timed(TokenInsight):
+    """The insight, with the seconds that it takes itself."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.own, self.seconds = [0.0], list[float]()
+    own = 0.0
 
     def connect(self, parts: Parts) -> None:
         heard = Events()
@@ -44,38 +43,50 @@ class EveryOther(TokenInsight):
             parts.events.listen(kind, lambda event: self._pass_on(heard, event))
 
     def _pass_on(self, heard: Events, event: object) -> None:
-        if self._trainer.current_epoch % 2 == 0:
-            start = time.perf_counter()
-            heard.tell(event)
-            self.own[-1] += time.perf_counter() - start
+        start = time.perf_counter()
+        heard.tell(event)
+        self.own += time.perf_counter() - start
+
+
+class Clock(L.Callback):
+    """The seconds of all rollouts of a run, without its start and its end."""
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
-        self._start = time.perf_counter()
+        if trainer.current_epoch == 0:
+            self.start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        self.seconds.append(time.perf_counter() - self._start)
-        self.own.append(0.0)
+        self.seconds = time.perf_counter() - self.start
 
 
-def default_run(pairs: int) -> None:
-    insight = EveryOther()
+def run(rollouts: int, insight: Timed | None) -> float:
+    """Returns the seconds of some rollouts, which are the same ones every time."""
     with tempfile.TemporaryDirectory() as logs:
         words = [
-            "objective=stapo", f"run.logs={logs}", f"trainer.max_epochs={2 * pairs + 2}",
-            "trainer.check_val_every_n_epoch=999", "task.validation_size=16",
-            "run.checkpoint_every=999", "trainer.without=[TokenInsight]",
+            "objective=stapo", f"run.logs={logs}", f"trainer.max_epochs={rollouts}",
+            "trainer.limit_val_batches=0", "run.checkpoint_every=999",
+            "trainer.enable_progress_bar=false", "trainer.without=[TokenInsight,RunSummary]",
         ]  # fmt: skip
-        cli = StapoCLI(expand(words, config_dir()), config_dir())
-        cli.trainer.callbacks.append(insight)
+        cli, clock = StapoCLI(expand(words, config_dir()), config_dir()), Clock()
+        cli.trainer.callbacks += [clock, *([] if insight is None else [insight])]
         cli.fit()
-    # The first pair warms up.
-    on, off, own = insight.seconds[2::2], insight.seconds[3::2], insight.own[2:-1:2]
-    shares = [mine / whole for mine, whole in zip(own, on, strict=True)]
-    draws = torch.tensor([a / b - 1 for a, b in zip(on, off, strict=True)])
-    means = draws[torch.randint(len(draws), (10_000, len(draws)))].mean(1)
+    return clock.seconds
+
+
+def default_run(pairs: int, rollouts: int) -> None:
+    run(rollouts, None)  # warms up
+    shares, ratios = [], []
+    for pair in range(pairs):
+        insight, seconds = Timed(), {}
+        for is_on in (True, False) if pair % 2 else (False, True):
+            seconds[is_on] = run(rollouts, insight if is_on else None)
+        shares.append(insight.own / seconds[True])
+        ratios.append(seconds[True] / seconds[False] - 1)
+    draws = torch.tensor(ratios)
+    means = draws[torch.randint(pairs, (10_000, pairs))].mean(1)
     low, high = means.quantile(torch.tensor([0.025, 0.975])).tolist()
-    print(f"own time: {statistics.median(shares):.2%} of a rollout (median of {len(shares)})")
-    print(f"{len(draws)} pairs, on against off: {draws.mean():+.2%} [{low:+.2%}, {high:+.2%}]")
+    print(f"own time: {statistics.median(shares):.2%} of a rollout (median of {pairs} runs)")
+    print(f"{pairs} pairs of runs, on against off: {draws.mean():+.2%} [{low:+.2%}, {high:+.2%}]")
 
 
 def large_file(tokens: int, responses: int) -> None:
@@ -117,9 +128,10 @@ def large_file(tokens: int, responses: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--rollouts", type=int, default=3, help="of each run")
     args = parser.parse_args()
     large_file(2_200_000, 256)
-    default_run(args.pairs)
+    default_run(args.pairs, args.rollouts)
 
 
 if __name__ == "__main__":

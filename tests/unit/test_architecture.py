@@ -54,7 +54,9 @@ def test_parts_of_a_run_are_handed_over_not_fetched_through_the_trainer():
 
 
 def test_the_package_is_twelve_rooms():
-    beside = {"assets", "README.md", "py.typed", "__init__.py", "__pycache__"}
+    beside = {
+        "assets", "README.md", "inspector.png", "py.typed", "__init__.py", "__pycache__",
+    }  # fmt: skip
     assert {path.name for path in PACKAGE.iterdir()} - beside == set(ROOMS)
 
 
