@@ -112,15 +112,18 @@ def read_shadows(value: str, config_dir: Path) -> dict[str, Any]:
         config_dir: the folder of the YAML files.
 
     Raises:
-        OverrideError: there is no such file.
+        OverrideError: there is no such file, or two have the same name.
     """
-    shadows = {}
+    shadows: dict[str, Any] = {}
     for name in value.strip("[]").split(","):
         if IMPORT_PATH.fullmatch(name := name.strip()):
-            shadows[name.rpartition(".")[2].lower()] = {"class_path": name}
+            key, settings = name.rpartition(".")[2].lower(), {"class_path": name}
         else:
             path = find_config(config_dir / "objective", name)
-            shadows[path.stem] = yaml.safe_load(path.read_text())
+            key, settings = path.stem, yaml.safe_load(path.read_text())
+        if key in shadows:
+            raise OverrideError(f"insight.shadows: {key} is named twice; names have to differ")
+        shadows[key] = settings
     return shadows
 
 

@@ -13,7 +13,7 @@ from stapo_pl.cli.configs import config_dir
 from stapo_pl.cli.files import OverrideError, read_shadows
 from stapo_pl.cli.recorded import find_run
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.insight.offline import shadows_of
+from stapo_pl.insight.offline import shadows_of, whole_rollouts
 from stapo_pl.objectives import Objective
 
 
@@ -25,7 +25,8 @@ def main(words: list[str]) -> None:
     args = parser.parse_args(words)
     try:
         folder = find_run(args.run)
-        steps = dict(shadows_of(folder, _objectives(args.objectives)))
+        rollouts, others = whole_rollouts(folder)
+        steps = dict(shadows_of(rollouts, _objectives(args.objectives)))
     except (ConfigError, OverrideError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -36,7 +37,10 @@ def main(words: list[str]) -> None:
         writer.writerow(["step", "shadow", *keys])
         for step, found in steps.items():
             writer.writerows([step, name, *values.values()] for name, values in found.items())
-    print(f"{len(steps)} optimizer steps; means over them, and all values in {file}\n")
+    print(f"{len(steps)} optimizer steps; means over them, and all values in {file}")
+    if others:
+        print(f"left out: {others} rollouts, of which not all tokens are recorded")
+    print()
     print(f"{'':<16}" + "".join(f"{key:>20}" for key in keys))
     for name in next(iter(steps.values())):
         means = [sum(found[name][key] for found in steps.values()) / len(steps) for key in keys]

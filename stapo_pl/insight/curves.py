@@ -34,4 +34,5 @@ def read_curves(folder: Path) -> Curves:
                 for name, value in row.items():
                     if value:
                         curves[name][step] = float(value)
-    return {name: dict(sorted(points.items())) for name, points in curves.items()}
+    # A curve has no points if a resumed run has hidden them and has not drawn it again.
+    return {name: dict(sorted(points.items())) for name, points in curves.items() if points}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.world import World
 from stapo_pl.objectives.base import Objective
 
 
@@ -40,28 +41,40 @@ class Effects:
 
 
 def effects_of(
-    objective: Objective, statistics: TokenStatistics, tokens: Tokens, temperature: float
+    objective: Objective,
+    statistics: TokenStatistics,
+    tokens: Tokens,
+    temperature: float,
+    world: World,
 ) -> Effects:
-    """Returns the effects of tokens under an objective.
+    """Returns the effects of tokens under an objective. All ranks must call this together.
 
     Args:
         objective: the loss.
         statistics: the statistics of the tokens under the policy that is being updated.
         tokens: the tokens, with their weights. Sequences must be whole.
         temperature: the temperature that the rollout was sampled at.
+        world: the ranks that share the mini-batch.
 
     Raises:
-        ConfigError: the loss has a gradient through entropy or collision probability. The formulas
-            do not know it.
+        ConfigError: the class has a `loss` of its own, or its loss has a gradient through entropy
+            or collision probability on some rank. The formulas do not know it. All ranks raise it.
     """
+    if type(objective).loss is not Objective.loss:
+        raise ConfigError(
+            f"{type(objective).__name__}: it overrides `loss`, which is one number; what it does "
+            "to each token is known if it overrides `weighted_losses` instead"
+        )
     leaves = [x.detach().clone().requires_grad_() for x in vars(statistics).values()]
     with torch.enable_grad():
         losses_T, _ = objective.weighted_losses(TokenStatistics(*leaves), tokens)
         slopes_T, *others = torch.autograd.grad(
             losses_T.sum(), leaves, allow_unused=True, materialize_grads=True
         )
-    for name, slope_T in zip(("entropy", "collision probability"), others, strict=True):
-        if slope_T.any():
+    # All ranks learn of it, because all of them must go on in the same way.
+    found = world.sum(torch.stack([slope_T.count_nonzero() for slope_T in others]))
+    for name, count in zip(("entropy", "collision probability"), found.tolist(), strict=True):
+        if count:
             raise ConfigError(
                 f"{type(objective).__name__}: the loss has a gradient through the {name} of the "
                 "policy (objective.entropy_coef is such a term), which is in no formula here"

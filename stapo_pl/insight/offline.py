@@ -18,33 +18,46 @@ from stapo_pl.insight.rows import joined, picked
 from stapo_pl.objectives.base import Objective
 
 
+def whole_rollouts(folder: Path) -> tuple[list[list[Path]], int]:
+    """Returns the files of each rollout whose tokens are all recorded, and the number of others.
+
+    Raises:
+        ConfigError: there is no such rollout.
+    """
+    files: dict[int, list[Path]] = {}
+    for file in records.files_of(folder, "tokens"):
+        files.setdefault(records.rollout_of(file), []).append(file)
+    whole = [
+        of_rollout
+        for of_rollout in files.values()
+        if all(records.facts_of(file).tokens == "all" for file in of_rollout)
+    ]
+    if not whole:
+        raise ConfigError(
+            f"{folder}: it has records of {len(files)} rollouts, and of none of them all tokens, "
+            "which a shadow needs; set recorder.tokens=all, and recorder.max_gib so that not all "
+            "rollouts are thinned"
+        )
+    return whole, len(files) - len(whole)
+
+
 def shadows_of(
-    folder: Path, objectives: dict[str, Objective]
+    rollouts: list[list[Path]], objectives: dict[str, Objective]
 ) -> Iterator[tuple[int, dict[str, dict[str, float]]]]:
     """Yields the number of each recorded optimizer step, and what each shadow shows in it.
 
     Args:
-        folder: the run folder.
+        rollouts: what `whole_rollouts` returns.
         objectives: the shadows, by name.
 
     Raises:
-        ConfigError: the run has no records of all tokens, or a shadow needs more than they hold.
+        ConfigError: a shadow needs more than the records hold.
     """
     for name, objective in objectives.items():
         shadows.check_shadow(name, objective)
-    files: dict[int, list[Path]] = {}
-    for file in records.files_of(folder, "tokens"):
-        files.setdefault(records.rollout_of(file), []).append(file)
-    if not files:
-        raise ConfigError(f"{folder}: it has no records of tokens; set recorder.tokens=all")
-    for of_rollout in files.values():
+    for of_rollout in rollouts:
         parts = [records.read(file) for file in of_rollout]
         columns, facts = joined([columns for columns, _ in parts]), parts[0][1]
-        if any(other.tokens != "all" for _, other in parts):
-            raise ConfigError(
-                f"{of_rollout[0]}: it holds {facts.tokens} tokens only, and a shadow needs all; "
-                "set recorder.tokens=all, and recorder.max_gib so that nothing is thinned"
-            )
         for step in np.unique(columns["step"]).tolist():
             rows = picked(columns, columns["step"] == step)
             yield step, {name: _show(name, o, rows, facts) for name, o in objectives.items()}
@@ -54,6 +67,11 @@ def _show(
     name: str, objective: Objective, rows: dict[str, Any], facts: records.Facts
 ) -> dict[str, float]:
     is_token = rows["place"] != records.LEFT_OUT
+    if not isinstance(rows.get("slope"), np.ndarray):
+        raise ConfigError(
+            "the run has recorded no slopes of its loss, because its gradient goes through the "
+            "entropy: there is nothing to compare a shadow with"
+        )
     if objective.needs_all_statistics and not is_token.all():
         raise ConfigError(
             f"{name}: its selection looks at all tokens, and some had no pass; only a run with "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,13 +28,15 @@ class Recorder:
             some sequences whole, and all rare tokens with their neighbours. `rare` keeps these
             alone. `none` keeps none. `auto` is `all` in rollouts of at most `max_tokens` tokens,
             and `sampled` in larger ones.
-        max_tokens: about how many tokens of a rollout, over all ranks, `auto` and `sampled` keep.
+        max_tokens: about how many tokens of a rollout, over all ranks, `auto` and `sampled` keep
+            besides rare ones with their neighbours.
         every_n_rollouts: the number of rollouts from one whose tokens are kept to the next.
-        max_gib: the size that all files of the run may reach. Beyond it, the oldest rollouts are
-            thinned to their rare tokens.
+        max_gib: the size that all files of the run may reach, half of it for tokens and half for
+            completions. Beyond it, the oldest rollouts are thinned to their rare tokens, then their
+            files are removed. Files of the newest rollout always stay.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a choice is unknown, or a number is out of range.
     """
 
     tokens: Kept = "auto"
@@ -43,6 +45,9 @@ class Recorder:
     max_gib: float = 2.0
 
     def __post_init__(self) -> None:
+        if self.tokens not in get_args(Kept):
+            accepted = ", ".join(get_args(Kept))
+            raise ConfigError(f"recorder.tokens must be one of {accepted}, got {self.tokens}")
         for name in ("max_tokens", "every_n_rollouts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"recorder.{name} must be at least 1, got {getattr(self, name)}")
@@ -63,10 +68,12 @@ class RecordFiles:
     seed: int
     """The seed of the run, which says which sequences `sampled` keeps."""
     thinned: int = 0
-    """The number of rollouts that were thinned to stay within the budget."""
+    """The number of files that were thinned to rare tokens to stay within the budget."""
+    removed: int = 0
+    """The number of files that were removed to stay within the budget."""
     _visits: list[dict[str, Any]] = field(default_factory=list)
-    _sizes: dict[int, int] = field(default_factory=dict)
-    _full: set[int] = field(default_factory=set)
+    _sizes: dict[Path, int] = field(default_factory=dict)
+    _full: set[Path] = field(default_factory=set)
 
     def resume(self, rollout: int) -> None:
         """Removes files of rollouts that are made again, and measures the others.
@@ -80,7 +87,7 @@ class RecordFiles:
                 is_mine = rank == self.rank or (self.rank == 0 and rank >= self.ranks)
                 if is_mine and records.rollout_of(file) >= rollout:
                     file.unlink()
-                elif rank == self.rank:
+                elif is_mine:
                     self._note(file)
 
     def wants(self, rollout: int) -> bool:
@@ -91,6 +98,11 @@ class RecordFiles:
         """Adds the rows of a mini-batch, see `rows.token_columns`."""
         self._visits.append(columns)
 
+    @property
+    def tokens(self) -> int:
+        """The number of rows of tokens that were added and not yet written."""
+        return sum(int((visit["place"] != records.LEFT_OUT).sum()) for visit in self._visits)
+
     def write(
         self, number: int, rollout: Rollout, version: int, tokens: int, facts: records.Facts
     ) -> None:
@@ -100,21 +112,21 @@ class RecordFiles:
             number: the number of the rollout in the run.
             rollout: the groups of this rank.
             version: the number of optimizer steps of the policy that made the rollout.
-            tokens: the number of response tokens of the rollout, over all ranks.
+            tokens: the sum of `tokens` over all ranks.
             facts: what is written with the tokens.
         """
         file = records.completion_file(self.folder, number, self.rank)
         records.write(file, completion_columns(rollout, number, version))
         self._note(file)
         if self._visits:
+            facts.total = self.tokens
             visits, self._visits = self._visits, []
             columns = joined(visits)
-            facts.total = int((columns["place"] != records.LEFT_OUT).sum())
             facts.tokens = self._choice(tokens)
             if facts.tokens != "all":
                 keep = near_rare(columns, facts.tau_p, _CONTEXT)
                 if facts.tokens == "sampled":
-                    keep |= self._drawn(columns, number, self.recorder.max_tokens / tokens)
+                    keep |= self._drawn(columns, number, self.recorder.max_tokens / max(tokens, 1))
                 columns = picked(columns, keep)
             file = records.token_file(self.folder, number, self.rank)
             records.write(file, columns, facts)
@@ -137,22 +149,32 @@ class RecordFiles:
 
     def _note(self, file: Path) -> None:
         """Remembers the size of a file, and whether it can be thinned."""
-        rollout = records.rollout_of(file)
-        self._sizes[rollout] = self._sizes.get(rollout, 0) + file.stat().st_size
+        self._sizes[file] = file.stat().st_size
         if file.name.startswith("tokens") and records.facts_of(file).tokens != "rare":
-            self._full.add(rollout)
+            self._full.add(file)
 
     def _thin(self) -> None:
-        """Thins the oldest rollouts until the files of this rank fit into their share."""
-        budget = self.recorder.max_gib * 2**30 / self.ranks
-        while sum(self._sizes.values()) > budget and self._full:
-            oldest = min(self._full)
-            self._full.remove(oldest)
-            file = records.token_file(self.folder, oldest, self.rank)
-            before = file.stat().st_size
-            columns, facts = records.read(file)
-            keep = near_rare(columns, facts.tau_p, _CONTEXT)
-            facts.tokens = "rare"
-            records.write(file, picked(columns, keep), facts)
-            self._sizes[oldest] += file.stat().st_size - before
-            self.thinned += 1
+        """Thins and removes the oldest files until those of this rank fit into their share."""
+        budget = self.recorder.max_gib * 2**30 / self.ranks / 2
+        for kind in ("tokens", "completions"):
+            files = sorted(file for file in self._sizes if file.name.startswith(kind))
+            excess = sum(self._sizes[file] for file in files) - budget
+            for file in [f for f in files[:-1] if f in self._full]:
+                if excess > 0:
+                    excess -= self._sizes[file]
+                    self._keep_rare(file)
+                    excess += self._sizes[file]
+            for file in files[:-1]:
+                if excess > 0:
+                    excess -= self._sizes.pop(file)
+                    file.unlink()
+                    self.removed += 1
+
+    def _keep_rare(self, file: Path) -> None:
+        columns, facts = records.read(file)
+        keep = near_rare(columns, facts.tau_p, _CONTEXT)
+        facts.tokens = "rare"
+        records.write(file, picked(columns, keep), facts)
+        self._full.remove(file)
+        self._note(file)
+        self.thinned += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ def token_columns(
     step: int,
     tokens: Tokens,
     statistics: TokenStatistics,
-    slopes_T: Tensor,
+    slopes_T: Tensor | None,
     alternatives: Alternatives | None,
     masks: dict[str, Tensor],
 ) -> dict[str, Any]:
@@ -34,7 +33,8 @@ def token_columns(
         step: the number of the optimizer step in the run.
         tokens: its tokens that had a pass.
         statistics: the statistics of these tokens under the policy that is updated.
-        slopes_T: the slope of the loss with respect to their log-probabilities.
+        slopes_T: the slope of the loss with respect to their log-probabilities. None if it is not
+            known.
         alternatives: the most likely tokens at rare ones.
         masks: which tokens each shadow keeps, by the name of the column.
     """
@@ -50,13 +50,14 @@ def token_columns(
         "logprob": _numpy(statistics.logprobs_T),
         "entropy": _numpy(statistics.entropy_T),
         "collision": _numpy(statistics.collision_T),
-        "slope": _numpy(slopes_T),
         "old_logprob": _numpy(tokens.old_logprobs_T),
         "sampler_logprob": _numpy(tokens.sampler_logprobs_T),
         "curve_weight": _numpy(tokens.curve_weights_T),
     }
     if mini_batch.selected_by is not None:
         columns["selection_logprob"] = _numpy(mini_batch.selected_by.logprobs_T[: len(tokens)])
+    if slopes_T is not None:
+        columns["slope"] = _numpy(slopes_T)
     if tokens.correction_T is not None:
         columns["correction"] = _numpy(tokens.correction_T)
     columns |= {name: _numpy(mask_T) for name, mask_T in masks.items()}
@@ -111,22 +112,27 @@ def completion_columns(rollout: Rollout, number: int, version: int) -> dict[str,
         "version": [version] * len(samples),
         "seed": [t.seed for t in samples],
         "trained": [id(t) in trained for t in samples],
-        "question": [p.messages[-1]["content"] for p in problems],
+        "question": [_text(p.messages[-1]["content"]) for p in problems],
         "prompt_ids": _lists([t.prompt.token_ids for t in samples]),
         "token_ids": _lists([t.completion.token_ids for t in samples]),
-        "text": [t.text for t in samples],
-        "answer": [str(p.answer) for p in problems],
-        "data_source": [p.data_source for p in problems],
+        "text": [_text(t.text) for t in samples],
+        "answer": [_text(p.answer) for p in problems],
+        "data_source": [_text(p.data_source) for p in problems],
         "reward": [t.reward for t in samples],
         "score": [s.reward for s in scores],
         "terms": [json.dumps(s.components) if s.components else None for s in scores],
         "advantage": [t.advantage for t in samples],
         "correct": [s.correct for s in scores],
-        "extracted": [s.extracted for s in scores],
+        "extracted": [None if s.extracted is None else _text(s.extracted) for s in scores],
         "outcome": [s.outcome for s in scores],
-        "reason": [s.reason for s in scores],
+        "reason": [_text(s.reason) for s in scores],
         "truncated": [t.completion.truncated for t in samples],
     }
+
+
+def _text(value: object) -> str:
+    """Returns a value as text that can be written. Text from JSON may hold halves of characters."""
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def _lists(values: Sequence[Sequence[int]]) -> Any:
@@ -166,11 +172,15 @@ def near_rare(columns: dict[str, Any], tau_p: float, context: int) -> np.ndarray
 
     Args:
         columns: all rows of a rollout, in their order.
-        tau_p: the probability below which a token is rare.
+        tau_p: the probability below which a token is rare, for the policy that is updated or for
+            the one that the selection looked at.
         context: the number of neighbours on either side.
     """
     is_token = columns["place"] != LEFT_OUT
-    rare = np.flatnonzero(is_token & (columns["logprob"] < math.log(max(tau_p, 1e-300))))
+    # A selection may have looked at another policy than the one that is updated.
+    seen = [columns[name] for name in ("logprob", "selection_logprob") if name in columns]
+    lowest = np.min([x for x in seen if isinstance(x, np.ndarray)], axis=0)
+    rare = np.flatnonzero(is_token & (np.exp(lowest) < tau_p))
     keep = ~is_token
     for shift in range(-context, context + 1):
         near = rare + shift

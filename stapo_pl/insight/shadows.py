@@ -37,8 +37,14 @@ def check_shadow(name: str, objective: Objective) -> None:
     """Checks that an objective can be a shadow.
 
     Raises:
-        ConfigError: it needs a reference policy, or makes advantages of its own.
+        ConfigError: it needs a reference policy, makes advantages of its own, or has a term for
+            the entropy.
     """
+    if objective.entropy_coef:
+        raise ConfigError(
+            f"insight.shadows: {name} has entropy_coef={objective.entropy_coef}, and the gradient "
+            "of an entropy term is in no formula of shadows; set it to 0"
+        )
     if objective.needs_reference or objective.token_advantage is not None:
         raise ConfigError(
             f"insight.shadows: {name} needs a reference policy (kl_coef) or makes advantages of "
@@ -65,6 +71,9 @@ def cast(
         temperature: the temperature that the rollout was sampled at.
         max_new_tokens: the largest possible number of tokens of a response.
         world: the ranks that share the mini-batch.
+
+    Raises:
+        ConfigError: see `effects_of`. All ranks raise it.
     """
     cuts = [passed, len(tokens) - passed]
     own = statistics.split(cuts)[0]
@@ -74,7 +83,7 @@ def cast(
     for one in (objective, unselective):
         weighed = replace(tokens, weights_T=None, correction_T=None, has_gradient_T=None)
         one.set_weights(weighed, statistics, world, max_new_tokens)
-        found.append((weighed, effects_of(one, own, weighed.split(cuts)[0], temperature)))
+        found.append((weighed, effects_of(one, own, weighed.split(cuts)[0], temperature, world)))
     (weighed, effects), (_, unsilenced) = found
     assert weighed.weights_T is not None
     keeps_T = torch.ne(weighed.weights_T, 0)

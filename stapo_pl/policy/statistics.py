@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -40,7 +39,7 @@ class RareTokens:
 
     def look(self, logprobs_T: Tensor, p_TV: Tensor) -> None:
         """Looks at the next tokens, whose distributions are p_TV."""
-        rows_N = (logprobs_T < math.log(self.tau_p)).nonzero()[:, 0]
+        rows_N = (logprobs_T.exp() < self.tau_p).nonzero()[:, 0]
         if len(rows_N):
             top = p_TV[rows_N].topk(min(self.count, p_TV.shape[1]))
             self._found.append((rows_N + self._seen, top.indices, top.values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -85,10 +85,11 @@ def collate_all(
 
 
 def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
-    """Distributes sequences over `count` runs of similar total length.
+    """Distributes sequences over `count` runs, so that the largest run is as small as can be.
 
-    Sequences are sorted by length first, so that a run holds sequences of similar length and needs
-    little padding.
+    The size of a run is the number of its sequences times the longest of them, which is what a pass
+    with padding computes. Sequences are sorted by length first, so that a run holds sequences of
+    similar length and needs little padding.
 
     Args:
         lengths: the number of tokens of each sequence.
@@ -99,20 +100,34 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
         sequences.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    runs: list[list[int]] = []
-    start, left = 0, sum(lengths)
-    for remaining in range(count, 0, -1):
-        share, end, taken = left / remaining, start, 0
-        # A run takes the next sequence if at least half of it still fits into the run's share. The
-        # last run takes all that is left, and every later run must still get one sequence.
-        while end < len(order) - (remaining - 1) and (
-            end == start or remaining == 1 or taken + lengths[order[end]] / 2 <= share
-        ):
-            taken += lengths[order[end]]
-            end += 1
-        runs.append(order[start:end])
-        start, left = end, left - taken
-    return runs
+    sorted_lengths = [lengths[i] for i in order]
+    low, high = 1, max(sorted_lengths[:1], default=1) * max(len(order), 1)
+    while low < high:  # the smallest size that suffices
+        size = (low + high) // 2
+        if _ends(sorted_lengths, count, size)[-1] == len(order):
+            high = size
+        else:
+            low = size + 1
+    ends = _ends(sorted_lengths, count, low)
+    return [order[start:end] for start, end in pairwise([0, *ends])]
+
+
+def _ends(lengths: Sequence[int], count: int, size: int) -> list[int]:
+    """Returns where runs end that have at most this size, or one sequence.
+
+    Args:
+        lengths: the lengths of the sequences, the longest first.
+        count: the number of runs. Each gets a sequence if there are enough.
+        size: the largest number of sequences of a run, times the longest of them.
+    """
+    ends, end = [], 0
+    for later in range(count - 1, -1, -1):
+        left = len(lengths) - end
+        if left:
+            fits = max(size // lengths[end], 1)
+            end += max(min(fits, left - later), 1)
+        ends.append(end)
+    return ends
 
 
 def collate(

@@ -125,6 +125,7 @@ class Collector:
             done += len(responses)
             self.on_phase(phase, done, len(requests))
 
+        self.on_phase(phase, 0, len(requests))
         with self.judge(reward) as judging:
             sampled = respond(requests, decoding, self.generate, self.tokenizer, heard)
             start = time.perf_counter()

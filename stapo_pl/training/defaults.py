@@ -67,6 +67,12 @@ def callbacks(
         SamplerCallback: SamplerCallback,
     }
     left_out = {"ProgressBar" if name == "RunProgress" else name for name in without}
+    shown = "TokenInsight" not in left_out and not any(isinstance(c, TokenInsight) for c in given)
+    if not shown and insight not in (None, Insight()):
+        raise ConfigError(
+            "insight and recorder have settings, but the callback that uses them is left out or "
+            "replaced by one of yours: set one or the other"
+        )
     for kind, make in own.items():
         is_there = any(isinstance(callback, kind) for callback in given)
         if not is_there and kind.__name__ not in left_out:

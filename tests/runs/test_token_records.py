@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stapo_pl.cli.shadows import main as shadows_command
+from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight import records
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, StepDone
 from support.fitting import VALIDATED, Listener, fit, flat, make, rig, scalars
@@ -161,7 +162,7 @@ def test_thin_records_are_refused(tmp_path, capsys):
     cli = fit(make(tmp_path, WORDS[0], WORDS[2], "recorder.tokens=rare"))
     with pytest.raises(SystemExit) as exit:
         shadows_command([str(cli.folder), "grpo"])
-    assert exit.value.code == 2 and "rare tokens only" in capsys.readouterr().err
+    assert exit.value.code == 2 and "of none of them all tokens" in capsys.readouterr().err
 
 
 def test_a_loss_through_the_entropy_is_said_once(tmp_path):
@@ -214,3 +215,29 @@ def test_silenced_tokens_are_shown_as_text(tmp_path):
     token = cli.model.tokenizer.decode([int(columns["token"][first])])
     assert f"⟦{token}⟧" in text
     assert f"p {math.exp(columns['logprob'][first]):.2g}, H {columns['entropy'][first]:.2g}" in text
+
+
+def test_curves_of_tokens_keep_to_the_steps_that_are_logged(tmp_path):
+    words = (*WORDS, "recorder.tokens=none", "trainer.log_every_n_steps=2")
+    curves = scalars(fit(make(tmp_path, *words)))
+    for name in ("policy/loss", "policy/entropy_p50"):
+        assert [step for step, _ in curves[name]] == [1, 3], name
+
+
+def test_settings_that_nobody_reads_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="left out or replaced"):
+        make(tmp_path, "recorder.tokens=all", "trainer.without=[TokenInsight]")
+
+
+def test_a_shadow_that_cannot_be_shown_is_left_out(tmp_path):
+    words = (*WORDS, "insight.shadows=support.own_objectives.Sharpens,grpo")
+    with pytest.warns(UserWarning, match=r"insight\.shadows: sharpens is not shown: Sharpens"):
+        curves = scalars(fit(make(tmp_path, *words)))
+    shown = {name.split("/")[1] for name in curves if name.startswith("shadows/")}
+    assert shown == {"grpo"}
+
+
+def test_no_token_is_rare_below_0(tmp_path):
+    cli = fit(make(tmp_path, WORDS[0], WORDS[1], "objective.tau_p=0"))
+    columns, _ = records.read(next(records.files_of(cli.folder, "tokens")))
+    assert all(x is None for x in columns["alternatives"])

@@ -12,7 +12,7 @@ import pytest
 
 from stapo_pl.insight import records
 from stapo_pl.insight.rows import joined
-from support.commands import Command
+from support.commands import Command, run_ranks
 from support.fitting import FEW_PROBLEMS, SMALL, read_scalars
 from support.ranks import recorded, run
 
@@ -66,6 +66,19 @@ def test_records_of_two_ranks_are_those_of_one(tmp_path, strategy):
         for folder in (one, two)
     ]
     assert texts[0] == texts[1] and len(texts[0]) == 64
+
+
+def test_ranks_agree_that_nothing_can_be_shown(tmp_path):
+    """One rank alone has tokens whose loss looks at the entropy: the others are cut off."""
+    words = (
+        "objective=grpo", "objective.entropy_coef=0.01", "objective.overlong_filtering=true",
+        "data.max_new_tokens=60", "data.prompts_per_mini_batch=2", "data.group_size=2",
+        "trainer.accumulate_grad_batches=1", "trainer=ddp", "trainer.devices=2",
+        "data.prune=false", "trainer.max_epochs=3",
+    )  # fmt: skip
+    result = run_ranks("fit", 2, *SMALL, *FEW_PROBLEMS, *words, f"run.logs={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert "no shares of tokens are shown" in result.stderr
 
 
 def test_a_run_that_is_killed_anywhere_leaves_the_records_of_one_that_is_not(tmp_path):

@@ -50,7 +50,8 @@ def completions(records: Records, shown: list[Shown], pieces: Pieces) -> dict[st
 
 def tokens(records: Records, shown: list[Shown]) -> dict[str, Any]:
     """Returns the columns of the recorded tokens of the completions that are shown."""
-    parts = [np.arange(len(records))[_rows(records, one)] for one in shown]
+    spans = [_rows(records, one) for one in shown]
+    parts = [np.arange(span.start, span.stop) for span in spans]
     rows = np.concatenate([np.arange(0), *parts])
     c = {name: column[rows] for name, column in records.columns.items()}
     return {
@@ -70,5 +71,6 @@ def _rows(records: Records, one: Shown) -> slice:
     """Returns which rows belong to a visit. A completion without one has none."""
     if one.visit < 0:
         return slice(0, 0)
-    ends = np.append(records.starts_V, len(records))
-    return slice(int(ends[one.visit]), int(ends[one.visit + 1]))
+    starts_V, next_visit = records.starts_V, one.visit + 1
+    end = starts_V[next_visit] if next_visit < len(starts_V) else len(records)
+    return slice(int(starts_V[one.visit]), int(end))

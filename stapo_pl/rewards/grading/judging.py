@@ -46,10 +46,11 @@ class Judging:
         self._start_deaths = 0
         self._is_closed = self._is_abandoned = False
         self._error: BaseException | None = None
-        # The thread waits for this connection too, so that it hears of new responses.
-        self._bell, self._rope = Pipe(duplex=False)
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread: threading.Thread | None = None
         if not reward.bounded:
+            # The thread waits for this connection too, so that it hears of new responses.
+            self._bell, self._rope = Pipe(duplex=False)
+            self._thread = threading.Thread(target=self._run, daemon=True)
             self._thread.start()
 
     def add(self, number: int, response: Response, problem: Problem) -> None:
@@ -88,19 +89,27 @@ class Judging:
             TrainingError: see `add`.
         """
         self._is_closed = True
-        self._rope.send_bytes(b"end")
-        while self._thread.is_alive():
-            self._thread.join(_SHOW_EVERY)
-            progress(len(self._scores), len(self._pairs))
-        self._raise_error()
+        if self._thread is not None:
+            self._rope.send_bytes(b"end")
+            while self._thread.is_alive():
+                self._thread.join(_SHOW_EVERY)
+                progress(len(self._scores), len(self._pairs))
+            self._end()
+            self._raise_error()
         return self._scores
 
     def abandon(self) -> None:
         """Ends the thread, whatever has not been judged."""
-        self._is_abandoned = True
-        self._rope.send_bytes(b"end")
-        if self._thread.is_alive():
+        if self._thread is not None:
+            self._is_abandoned = True
+            self._rope.send_bytes(b"end")
             self._thread.join()
+            self._end()
+
+    def _end(self) -> None:
+        self._thread = None
+        self._bell.close()
+        self._rope.close()
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 
 from stapo_pl.core.batches import MiniBatch, Tokens, TokenStatistics
 from stapo_pl.core.errors import ConfigError
@@ -56,7 +57,7 @@ class TokenInsight(RunCallback):
 
     def __init__(self, insight: Insight | None = None) -> None:
         insight = insight or Insight()
-        self.shadows, self.recorder = insight.shadows or {}, insight.recorder
+        self.shadows, self.recorder = dict(insight.shadows or {}), insight.recorder
         for name, shadow in self.shadows.items():
             shadows.check_shadow(name, shadow)
         self._tokens_so_far = 0.0
@@ -110,49 +111,72 @@ class TokenInsight(RunCallback):
     def _mini_batch_done(self, event: MiniBatchDone) -> None:
         alternatives = self._watch.take()
         tokens, statistics, mini_batch = event.tokens, event.statistics, event.mini_batch
-        step, world, temperature = self._trainer.global_step, World(), self._facts.temperature
-        correct_B = torch.tensor(
-            [t.correct for t in mini_batch.trajectories], device=tokens.sequence_T.device
-        )
-        values = entropies(tokens, statistics, correct_B.bool(), world)
+        step = self._trainer.global_step
+        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]  # set later
+        shows = every > 0 and (step + 1) % every == 0
+        keeps = self._files.wants(self._trainer.current_epoch)
+        if not shows and not keeps:
+            return
         effects = self._effects(tokens, statistics)
-        masks = {}
-        if effects is not None:
-            values |= silenced_and_kept(tokens, statistics, effects, world)
-            whole, known = _whole(mini_batch, tokens, statistics)
-            if (tau_h := self._threshold(mini_batch, whole, known, world)) is not None:
-                values["tokens/tau_h"] = self._facts.tau_h[step] = tau_h
-                class_T = classify(tokens, statistics, self._facts.tau_p, tau_h)
-                left_out = len(whole) - len(tokens)
-                values |= class_shares(class_T, effects, left_out, world)
-            for name, objective in self.shadows.items():
-                self._see_left_out(objective, mini_batch, known, len(tokens))
-                shadow = shadows.cast(
-                    objective, whole, known, len(tokens), temperature,
-                    self._facts.max_new_tokens, world,
-                )  # fmt: skip
-                masks[f"kept_{name}"] = shadow.keeps_T
-                kept_T = tokens.weights_T != 0
-                found = shadows.compare(shadow, effects, kept_T, len(whole), world)
-                values |= {f"shadows/{name}/{key}": value for key, value in found.items()}
-        self._log(values, step)
+        values, masks = self._figures(mini_batch, tokens, statistics, effects)
+        if shows:
+            self._log(values, step)
         if self._trainer.current_epoch % _EXAMPLES_EVERY == 0:
             self._examples += silenced_examples(
                 mini_batch, tokens, statistics, alternatives, self._module.tokenizer,
                 _EXAMPLES - len(self._examples),
             )  # fmt: skip
-        if self._files.wants(self._trainer.current_epoch):
-            slopes_T = torch.zeros_like(statistics.logprobs_T)
-            slopes_T = slopes_T if effects is None else effects.slopes_T
+        if keeps:
+            slopes_T = None if effects is None else effects.slopes_T
             self._files.add(
                 token_columns(mini_batch, step, tokens, statistics, slopes_T, alternatives, masks)
             )
+
+    def _figures(
+        self,
+        mini_batch: MiniBatch,
+        tokens: Tokens,
+        statistics: TokenStatistics,
+        effects: Effects | None,
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Returns the curves of a step, and what each shadow keeps."""
+        step, world, temperature = self._trainer.global_step, World(), self._facts.temperature
+        correct_B = torch.tensor(
+            [t.correct for t in mini_batch.trajectories], device=tokens.sequence_T.device
+        )
+        values = entropies(tokens, statistics, correct_B.bool(), world)
+        masks: dict[str, Tensor] = {}
+        if effects is None:
+            return values, masks
+        values |= silenced_and_kept(tokens, statistics, effects, world)
+        whole, known = _whole(mini_batch, tokens, statistics)
+        if (tau_h := self._threshold(mini_batch, whole, known, world)) is not None:
+            values["tokens/tau_h"] = self._facts.tau_h[step] = tau_h
+            class_T = classify(tokens, statistics, self._facts.tau_p, tau_h)
+            values |= class_shares(class_T, effects, len(whole) - len(tokens), world)
+        if any(shadow.needs_all_statistics for shadow in self.shadows.values()):
+            self._see_left_out(mini_batch, known, len(tokens))
+        for name, objective in [*self.shadows.items()]:
+            try:
+                shadow = shadows.cast(
+                    objective, whole, known, len(tokens), temperature,
+                    self._facts.max_new_tokens, world,
+                )  # fmt: skip
+            except ConfigError as error:  # on all ranks
+                rank_zero_warn(f"insight.shadows: {name} is not shown: {error}")
+                del self.shadows[name]
+                continue
+            masks[f"kept_{name}"] = shadow.keeps_T
+            kept_T = tokens.weights_T != 0
+            found = shadows.compare(shadow, effects, kept_T, len(whole), world)
+            values |= {f"shadows/{name}/{key}": value for key, value in found.items()}
+        return values, masks
 
     def _effects(self, tokens: Tokens, statistics: TokenStatistics) -> Effects | None:
         """Returns the effects of tokens, or None if the formulas do not know the loss."""
         try:
             objective, temperature = self._module.objective, self._facts.temperature
-            return effects_of(objective, statistics, tokens, temperature)
+            return effects_of(objective, statistics, tokens, temperature, World())
         except ConfigError as error:
             if not self._is_refused:
                 rank_zero_warn(f"no shares of tokens are shown: {error}")
@@ -168,12 +192,9 @@ class TokenInsight(RunCallback):
         tau_h = self._s2t.threshold(tokens, statistics, world)
         return None if tau_h is None else tau_h.item()
 
-    def _see_left_out(
-        self, shadow: Objective, mini_batch: MiniBatch, known: TokenStatistics, passed: int
-    ) -> None:
-        """Fills in the statistics of tokens without a pass, if a shadow's selection needs them."""
-        own = self._module.objective
-        if not shadow.needs_all_statistics or not mini_batch.left_out or own.sees_all_tokens:
+    def _see_left_out(self, mini_batch: MiniBatch, known: TokenStatistics, passed: int) -> None:
+        """Fills in the statistics of tokens without a pass, for shadows that look at all tokens."""
+        if not mini_batch.left_out or self._module.objective.sees_all_tokens:
             return
         parts = [self._module.statistics(micro) for micro in mini_batch.left_out]
         seen = TokenStatistics.cat(parts)
@@ -199,16 +220,19 @@ class TokenInsight(RunCallback):
             text = "\n\n---\n\n".join(self._examples)
             folder, step = self._folder.parent, trainer.global_step - 1
             log_text(trainer.loggers, folder, "silenced_tokens", text, step)
-        thinned = self._files.thinned
-        self._files.write(
-            trainer.current_epoch, self._rollout, self._version, int(metrics["rollout/tokens"]),
-            self._facts,
-        )  # fmt: skip
-        if self._files.thinned and not thinned:
-            rank_zero_info(
-                f"records have reached recorder.max_gib={self.recorder.max_gib:g}: from now on, "
-                "the oldest rollouts keep only their rare tokens"
-            )
+        files, device = self._files, self._module.device
+        changed = files.thinned, files.removed
+        tokens = int(World().sum(torch.tensor(files.tokens, device=device)))
+        files.write(trainer.current_epoch, self._rollout, self._version, tokens, self._facts)
+        for before, now, what in zip(
+            changed, (files.thinned, files.removed), ("keep only rare tokens", "are removed"),
+            strict=True,
+        ):  # fmt: skip
+            if now and not before:
+                rank_zero_info(
+                    f"records have reached recorder.max_gib={self.recorder.max_gib:g}: from now "
+                    f"on, those of the oldest rollouts {what}"
+                )
         self._rollout = None
 
     def _log(self, values: dict[str, float], step: int) -> None:

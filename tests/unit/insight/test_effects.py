@@ -71,7 +71,7 @@ def test_class_shares_are_those_of_a_plain_loop(generator, name):
     objective = objective_of(name)
     made = case(generator, objective)
     statistics, tokens, tau_p, tau_h = made.statistics(), made.tokens, 0.05, 0.6
-    effects = effects_of(objective, statistics, tokens, TEMPERATURE)
+    effects = effects_of(objective, statistics, tokens, TEMPERATURE, World())
     gradients = made.gradients(objective)
     assert gradients.abs().max() > 0
     squares = gradients.square().sum(-1)
@@ -106,7 +106,7 @@ def test_the_push_is_the_slope_of_the_entropy_in_a_natural_gradient_step(generat
     objective = objective_of("dapo")
     made = case(generator, objective)
     statistics = made.statistics()
-    effects = effects_of(objective, statistics, made.tokens, TEMPERATURE)
+    effects = effects_of(objective, statistics, made.tokens, TEMPERATURE, World())
     y = made.tokens.token_ids_T[:, None]
     # A step against the gradient moves the logit of y by -g / p(y) for each unit of the learning
     # rate. The rates are such that it moves by 1e-5 here.
@@ -149,7 +149,9 @@ def test_a_shadow_is_compared_as_whole_gradients_are(generator, ours, theirs):
     made = case(generator, ours)
     statistics, world, passed = made.statistics(), World(), COUNT - 6
     own = made.tokens.split([passed, 6])[0]
-    effects = effects_of(ours, TokenStatistics.split(statistics, [passed, 6])[0], own, TEMPERATURE)
+    effects = effects_of(
+        ours, TokenStatistics.split(statistics, [passed, 6])[0], own, TEMPERATURE, World()
+    )
     shadow = shadows.cast(theirs, made.tokens, statistics, passed, TEMPERATURE, 30, world)
     kept = own.weights_T != 0
     found = shadows.compare(shadow, effects, kept, COUNT, world)
@@ -175,7 +177,16 @@ def test_a_loss_with_a_gradient_through_the_entropy_is_refused_by_name(generator
     objective = DAPO(entropy_coef=0.01)
     made = case(generator, objective)
     with pytest.raises(ConfigError, match=r"DAPO: .* gradient through the entropy"):
-        effects_of(objective, made.statistics(), made.tokens, TEMPERATURE)
+        effects_of(objective, made.statistics(), made.tokens, TEMPERATURE, World())
+
+    class Own(DAPO):
+        def loss(self, current, tokens):
+            return super().loss(current, tokens)
+
+    with pytest.raises(ConfigError, match="Own: it overrides `loss`"):
+        effects_of(Own(), made.statistics(), made.tokens, TEMPERATURE, World())
+    with pytest.raises(ConfigError, match=r"insight\.shadows: mine has entropy_coef=0\.1"):
+        shadows.check_shadow("mine", DAPO(entropy_coef=0.1))
     with pytest.raises(ConfigError, match=r"insight\.shadows: mine needs a reference"):
         shadows.check_shadow("mine", DAPO(kl_coef=0.1))
 
@@ -184,7 +195,7 @@ def test_figures_of_groups_are_their_means(generator):
     objective = STAPO(selection=S2T(tau_p=0.05))
     made = case(generator, objective)
     statistics, tokens = made.statistics(), made.tokens
-    effects = effects_of(objective, statistics, tokens, TEMPERATURE)
+    effects = effects_of(objective, statistics, tokens, TEMPERATURE, World())
     found = silenced_and_kept(tokens, statistics, effects, World())
     for group, mask in (("silenced", tokens.weights_T == 0), ("kept", tokens.weights_T != 0)):
         assert found[f"tokens/{group}/p"] == pytest.approx(

@@ -130,28 +130,35 @@ def files_wants(number: int, **settings) -> bool:
     return RecordFiles(Recorder(**settings), None, 0, 1, 0).wants(number)
 
 
-def test_the_oldest_rollouts_are_thinned_when_the_budget_is_used_up(tmp_path):
+def test_the_oldest_rollouts_are_thinned_and_then_removed(tmp_path):
     made = files(tmp_path, tokens="all")
     write(made, 0)
-    size = sum(file.stat().st_size for file in tmp_path.rglob("*.parquet"))
-    made.recorder.max_gib = 3.2 * size / 2**30
+    size = next(records.files_of(tmp_path, "tokens")).stat().st_size
+    made.recorder.max_gib = 2 * 3.2 * size / 2**30
     for number in range(1, 6):
         write(made, number)
     modes = [records.facts_of(file).tokens for file in records.files_of(tmp_path, "tokens")]
     assert modes == sorted(modes, reverse=True) and 2 <= modes.count("all") <= 3
-    assert made.thinned == modes.count("rare")
-    total = sum(file.stat().st_size for file in tmp_path.rglob("*.parquet"))
+    assert (made.thinned, made.removed) == (modes.count("rare"), 0)
+    total = sum(file.stat().st_size for file in records.files_of(tmp_path, "tokens"))
     assert 2 * size < total <= 3.2 * size
     found, facts = records.read(next(records.files_of(tmp_path, "tokens")))
     assert len(found["step"]) == 33 + 1 and facts.total == 1500
     assert sum(x is not None for x in found["alternatives"]) == 1
     # A run that goes on thins alike.
-    resumed = files(tmp_path, tokens="all", max_gib=3.2 * size / 2**30)
+    resumed = files(tmp_path, tokens="all", max_gib=made.recorder.max_gib)
     resumed.resume(5)
     assert [records.rollout_of(f) for f in records.files_of(tmp_path, "tokens")] == [0, 1, 2, 3, 4]
     write(resumed, 5)
     again = [records.facts_of(file).tokens for file in records.files_of(tmp_path, "tokens")]
     assert again == modes
+    # With hardly any room, the newest rollout stays whole.
+    resumed.recorder.max_gib = 1e-9
+    write(resumed, 6)
+    for kind in ("tokens", "completions"):
+        assert [records.rollout_of(f) for f in records.files_of(tmp_path, kind)] == [6]
+    (file,) = records.files_of(tmp_path, "tokens")
+    assert records.facts_of(file).tokens == "all" and resumed.removed > 6
 
 
 def test_a_resumed_run_removes_what_it_makes_again(tmp_path):
@@ -159,7 +166,9 @@ def test_a_resumed_run_removes_what_it_makes_again(tmp_path):
         for number in range(4):
             write(files(tmp_path, rank, 3), number)
     for rank in range(2):  # one rank less than before
-        files(tmp_path, rank, 2).resume(2)
+        resumed = files(tmp_path, rank, 2)
+        resumed.resume(2)
+        assert len(resumed._sizes) == (8 if rank == 0 else 4)  # the first has those of the third
     left = {file.name for file in (tmp_path / records.FOLDER).iterdir()}
     assert left == {
         f"{kind}-{number:06d}-{rank:04d}.parquet"
@@ -188,7 +197,24 @@ def test_a_token_takes_less_than_48_bytes(tmp_path):
 
 
 def test_settings_out_of_range_are_refused():
-    for settings in ({"max_tokens": 0}, {"every_n_rollouts": 0}, {"max_gib": 0}):
+    for settings in ({"max_tokens": 0}, {"every_n_rollouts": 0}, {"max_gib": 0}, {"tokens": "al"}):
         with pytest.raises(ConfigError, match=f"recorder.{next(iter(settings))}"):
             Recorder(**settings)
     assert json.dumps(vars(Recorder()))
+
+
+def test_tokens_that_are_rare_for_the_selection_alone_are_kept():
+    made = columns(rare=())
+    made["selection_logprob"][:] = -1
+    made["selection_logprob"][70] = -9
+    assert near_rare(made, TAU_P, 0)[:1500].nonzero()[0].tolist() == [70]
+
+
+def test_halves_of_characters_can_be_written(tmp_path):
+    group = [trajectory([1], [2] * 4, 1.0)]
+    group[0].text = "so \ud800"
+    group[0].prompt.problem.answer = "\udfff"
+    made = files(tmp_path)
+    made.write(0, Rollout(1, sampled=[group]), 0, 0, records.Facts())
+    (row,) = records.read_completions(next(records.files_of(tmp_path, "completions")))
+    assert (row["text"], row["answer"]) == ("so ?", "?")
