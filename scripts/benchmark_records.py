@@ -118,7 +118,7 @@ def large_file(tokens: int, responses: int) -> None:
         files = RecordFiles(Recorder(tokens="all"), Path(folder) / records.FOLDER, 0, 1, 0)
         start = time.perf_counter()
         files.add(token_columns(mini_batch, 0, made, now, random(), None, {}))
-        files.write(0, rollout.rollout, 0, count, records.Facts())
+        files.write(files.take(), 0, rollout.rollout, 0, count, records.Facts())
         seconds = time.perf_counter() - start
         (file,) = records.files_of(Path(folder), "tokens")
         size = file.stat().st_size / count

@@ -19,7 +19,11 @@ def quantile(values_N: Tensor, q: float) -> Tensor:
 
     `torch.quantile` would do the same, but it refuses more than 2^24 elements.
     """
-    ordered = values_N.sort().values
+    return quantile_of_sorted(values_N.sort().values, q)
+
+
+def quantile_of_sorted(ordered: Tensor, q: float) -> Tensor:
+    """Returns the q-quantile of values that are in ascending order."""
     position = q * (len(ordered) - 1)
     below = int(position)
     above = min(below + 1, len(ordered) - 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.tensors import quantile
+from stapo_pl.core.tensors import quantile_of_sorted
 from stapo_pl.core.world import World
 from stapo_pl.insight.effects import Effects
 
@@ -60,8 +60,10 @@ def entropies(
     stride = max(1, -(-len(tokens) // _MOST_TOKENS))
     entropy_N = world.gather(statistics.entropy_T[::stride].contiguous())
     if len(entropy_N):
+        ordered = entropy_N.sort().values
         for percent in _QUANTILES:
-            figures[f"policy/entropy_p{percent}"] = quantile(entropy_N, percent / 100).item()
+            value = quantile_of_sorted(ordered, percent / 100)
+            figures[f"policy/entropy_p{percent}"] = value.item()
     return figures
 
 

@@ -100,28 +100,39 @@ class RecordFiles:
 
     @property
     def tokens(self) -> int:
-        """The number of rows of tokens that were added and not yet written."""
+        """The number of rows of tokens that were added since the last rollout."""
         return sum(int((visit["place"] != records.LEFT_OUT).sum()) for visit in self._visits)
 
+    def take(self) -> list[dict[str, Any]]:
+        """Returns the rows that were added since the last call."""
+        visits, self._visits = self._visits, []
+        return visits
+
     def write(
-        self, number: int, rollout: Rollout, version: int, tokens: int, facts: records.Facts
+        self,
+        visits: list[dict[str, Any]],
+        number: int,
+        rollout: Rollout,
+        version: int,
+        tokens: int,
+        facts: records.Facts,
     ) -> None:
-        """Writes the files of a rollout.
+        """Writes the files of a rollout. This may run in another thread than the rest.
 
         Args:
+            visits: what `take` returned.
             number: the number of the rollout in the run.
             rollout: the groups of this rank.
             version: the number of optimizer steps of the policy that made the rollout.
-            tokens: the sum of `tokens` over all ranks.
+            tokens: the sum of `tokens` over all ranks, before `take`.
             facts: what is written with the tokens.
         """
         file = records.completion_file(self.folder, number, self.rank)
         records.write(file, completion_columns(rollout, number, version))
         self._note(file)
-        if self._visits:
-            facts.total = self.tokens
-            visits, self._visits = self._visits, []
+        if visits:
             columns = joined(visits)
+            facts.total = int((columns["place"] != records.LEFT_OUT).sum())
             facts.tokens = self._choice(tokens)
             if facts.tokens != "all":
                 keep = near_rare(columns, facts.tau_p, _CONTEXT)

@@ -134,7 +134,7 @@ def write(file: Path, columns: dict[str, Any], facts: Facts | None = None) -> No
     pq.write_table(
         pa.Table.from_arrays(arrays, schema=schema),
         written,
-        compression="zstd" if facts is None else "lz4",
+        compression="lz4",
         use_dictionary=repeat,
         write_statistics=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,9 @@ class TokenInsight(RunCallback):
         for name, shadow in self.shadows.items():
             shadows.check_shadow(name, shadow)
         self._tokens_so_far = 0.0
-        # Whether it has been said that no shares are shown, and that a shadow costs a pass.
-        self._is_refused = self._is_costly = False
+        self._writing: Future[None] | None = None
+        self._said: set[str] = set()
+        """What people have been told. It is told once."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"tokens_so_far": self._tokens_so_far}
@@ -82,6 +84,7 @@ class TokenInsight(RunCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._trainer, world = trainer, World()
+        self._writer = ThreadPoolExecutor(1, "records")
         self._files = RecordFiles(
             self.recorder, self._folder, world.rank, world.size, self._data.seed
         )
@@ -94,6 +97,13 @@ class TokenInsight(RunCallback):
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     logger.experiment.add_custom_scalars(_LAYOUT)
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        """Waits for the files. A run that goes on from here does not make this rollout again."""
+        self._wait()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._wait()
 
     def _collected(self, event: RolloutCollected) -> None:
         self._rollout, self._metrics = event.rollout, event.metrics
@@ -178,9 +188,9 @@ class TokenInsight(RunCallback):
             objective, temperature = self._module.objective, self._facts.temperature
             return effects_of(objective, statistics, tokens, temperature, World())
         except ConfigError as error:
-            if not self._is_refused:
+            if "shares" not in self._said:
+                self._said.add("shares")
                 rank_zero_warn(f"no shares of tokens are shown: {error}")
-            self._is_refused = True
             return None
 
     def _threshold(
@@ -200,12 +210,12 @@ class TokenInsight(RunCallback):
         seen = TokenStatistics.cat(parts)
         for name, column_T in vars(seen).items():
             getattr(known, name)[passed:] = column_T
-        if not self._is_costly:
+        if "cost" not in self._said:
+            self._said.add("cost")
             rank_zero_info(
                 "insight.shadows: a selection that looks at all tokens costs a pass of those that "
                 "teach nothing"
             )
-        self._is_costly = True
 
     def _rollout_done(self, event: RolloutDone) -> None:
         trainer, metrics = self._trainer, self._metrics
@@ -220,20 +230,32 @@ class TokenInsight(RunCallback):
             text = "\n\n---\n\n".join(self._examples)
             folder, step = self._folder.parent, trainer.global_step - 1
             log_text(trainer.loggers, folder, "silenced_tokens", text, step)
+        self._wait()
         files, device = self._files, self._module.device
-        changed = files.thinned, files.removed
         tokens = int(World().sum(torch.tensor(files.tokens, device=device)))
-        files.write(trainer.current_epoch, self._rollout, self._version, tokens, self._facts)
-        for before, now, what in zip(
-            changed, (files.thinned, files.removed), ("keep only rare tokens", "are removed"),
-            strict=True,
-        ):  # fmt: skip
-            if now and not before:
+        # The next rollout is sampled meanwhile. `on_save_checkpoint` waits for the files.
+        self._writing = self._writer.submit(
+            files.write, files.take(), trainer.current_epoch, self._rollout, self._version, tokens,
+            self._facts,
+        )  # fmt: skip
+        self._rollout = None
+
+    def _wait(self) -> None:
+        """Waits until the files of the rollout before are written."""
+        if self._writing is None:
+            return
+        self._writing.result()
+        self._writing = None
+        for count, what in (
+            (self._files.thinned, "keep only rare tokens"),
+            (self._files.removed, "are removed"),
+        ):
+            if count and what not in self._said:
+                self._said.add(what)
                 rank_zero_info(
                     f"records have reached recorder.max_gib={self.recorder.max_gib:g}: from now "
                     f"on, those of the oldest rollouts {what}"
                 )
-        self._rollout = None
 
     def _log(self, values: dict[str, float], step: int) -> None:
         """Gives curves to the loggers. `LightningModule.log` would take longer than the figures."""

@@ -61,14 +61,16 @@ def rollout() -> Rollout:
 
 def write(made: RecordFiles, number: int, tokens: int = 1500, **more) -> None:
     made.add(columns(step=2 * number, **more))
-    made.write(number, rollout(), 2 * number, tokens, records.Facts(tau_p=TAU_P))
+    made.write(made.take(), number, rollout(), 2 * number, tokens, records.Facts(tau_p=TAU_P))
 
 
 def test_what_is_written_is_read(tmp_path):
     made, expected = files(tmp_path, tokens="all"), columns()
     expected["kept_grpo"] = expected["kept"]  # of a shadow
     made.add(expected)
-    made.write(7, rollout(), 14, 1500, records.Facts("STAPO", tau_p=TAU_P, tau_h={14: 0.5}))
+    made.write(
+        made.take(), 7, rollout(), 14, 1500, records.Facts("STAPO", tau_p=TAU_P, tau_h={14: 0.5})
+    )
     (file,) = records.files_of(tmp_path, "tokens")
     found, facts = records.read(file)
     for name, column in expected.items():
@@ -107,7 +109,7 @@ def test_sampled_keeps_whole_sequences_and_all_rare_tokens(tmp_path):
     half, other = columns(rare=((3, 20), (17, 2))), files(tmp_path / "other", tokens="sampled")
     other.recorder.max_tokens = 300
     other.add({name: column[:750] for name, column in half.items()})
-    other.write(0, rollout(), 0, 1500, records.Facts(tau_p=TAU_P))
+    other.write(other.take(), 0, rollout(), 0, 1500, records.Facts(tau_p=TAU_P))
     found, _ = records.read(next(records.files_of(tmp_path / "other", "tokens")))
     again = list(zip(found["prompt"].tolist(), found["sample"].tolist(), strict=True))
     assert {name for name in again if again.count(name) == 50} == {
@@ -191,7 +193,7 @@ def test_a_token_takes_less_than_48_bytes(tmp_path):
     rare = [(draw.randrange(200), draw.randrange(1000)) for _ in range(200)]
     made = files(tmp_path, tokens="all")
     made.add(columns(200, 1000, rare=rare))
-    made.write(0, rollout(), 0, 200_000, records.Facts(tau_p=TAU_P))
+    made.write(made.take(), 0, rollout(), 0, 200_000, records.Facts(tau_p=TAU_P))
     (file,) = records.files_of(tmp_path, "tokens")
     assert file.stat().st_size < 48 * 200_000
 
@@ -215,6 +217,6 @@ def test_halves_of_characters_can_be_written(tmp_path):
     group[0].text = "so \ud800"
     group[0].prompt.problem.answer = "\udfff"
     made = files(tmp_path)
-    made.write(0, Rollout(1, sampled=[group]), 0, 0, records.Facts())
+    made.write(made.take(), 0, Rollout(1, sampled=[group]), 0, 0, records.Facts())
     (row,) = records.read_completions(next(records.files_of(tmp_path, "completions")))
     assert (row["text"], row["answer"]) == ("so ?", "?")
