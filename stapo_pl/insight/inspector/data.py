@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stapo_pl.insight.inspector.rare import groups_of, rare_tokens
 from stapo_pl.insight.inspector.reading import Records, read_records
 
 _CURVES = ("reward/mean", "policy/entropy", "policy/grad_norm", "policy/silenced_fraction")
-_SHARE = "tokens/share/"
+_SHARE = re.compile(r"tokens/(\w+)/share")
 NO_RECORDS = (
     "This run recorded no tokens. Switch them on with recorder.tokens=all (or sampled, or rare) in "
     "the next run."
@@ -152,7 +153,7 @@ def _rollouts_of_curves(curves: Curves) -> list[tuple[int, int, int]]:
 
 def _shares(records: Records, curves: Curves) -> dict[str, Any]:
     """Returns the shares of classes: the run's own curves if it has them, else of the records."""
-    logged = {n.removeprefix(_SHARE): curves[n] for n in curves if n.startswith(_SHARE)}
+    logged = {m[1]: points for name, points in curves.items() if (m := _SHARE.fullmatch(name))}
     shares = logged or figures.class_shares(records)
     return {name: _line(points) for name, points in shares.items()}
 

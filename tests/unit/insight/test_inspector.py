@@ -119,6 +119,16 @@ def test_curves_and_rollouts_have_one_axis_of_time(made):
     assert data_of(made)["rollouts"] == [(0, 1, 1), (1, 2, 2)]
 
 
+def test_shares_of_classes_are_the_curves_of_the_run(made):
+    """Records may hold some of the tokens only."""
+    made.write(TEXTS[:1], rare=(2,))
+    name = "tokens/low_p_low_H_positive"
+    (made.folder / "metrics.csv").write_text(
+        f"step,{name}/share,{name}/loss_share\n0,0.25,0.5\n1,0.125,0.5\n"
+    )
+    assert data_of(made)["shares"] == {"low_p_low_H_positive": ([0, 1], [0.25, 0.125])}
+
+
 def test_shares_of_classes_are_those_of_all_tokens(made):
     made.write(["1" * 10], rare=(1,), kept_rare=(2, 3))
     shares = data_of(made)["shares"]
