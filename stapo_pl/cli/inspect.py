@@ -17,13 +17,13 @@ from pathlib import Path
 
 import yaml
 
+from stapo_pl.cli.recorded import ANY_RUN, find_run
 from stapo_pl.cli.sampling import sample
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.insight.inspector.data import page_data
 from stapo_pl.insight.inspector.page import render
 from stapo_pl.policy.loading import load_tokenizer
 from stapo_pl.policy.model import shipped_policy
-from stapo_pl.training.runs import run_folders
 
 
 def main(words: list[str]) -> None:
@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
         if args.model is not None:
             folder = sample(args.model, args.words)
         elif len(args.words) == 1:
-            folder = find_run(Path(args.words[0]))
+            folder = find_run(args.words[0], ANY_RUN)
         else:
             raise ConfigError("stapo inspect needs one run folder, or --model MODEL")
         data = page_data(folder, tokenizer_of(folder))
@@ -60,24 +60,6 @@ def main(words: list[str]) -> None:
         print(f"  {name:<24} {value}")
     for note in data["notes"]:
         print(f"  {note}")
-
-
-def find_run(given: Path) -> Path:
-    """Returns the run folder that a word of the command line means.
-
-    Raises:
-        ConfigError: there is no such folder, or it is not that of a run.
-    """
-    if not given.is_dir():
-        raise ConfigError(f"{given}: no such folder")
-    folder = (run_folders(given) or [given])[-1]
-    marks = ("config.yaml", "metrics.csv", "records", "events.out.tfevents.*")
-    if not any(path for mark in marks for path in folder.glob(mark)):
-        raise ConfigError(
-            f"{given}: not the folder of a run: it has neither a config.yaml, nor curves, nor "
-            "records; a run is in logs/NAME/version_N"
-        )
-    return folder
 
 
 def tokenizer_of(folder: Path):

@@ -19,18 +19,23 @@ _CONFIG = "config.yaml"
 _NAMES = ("run.name", "run.objective", "run.task", "run.experiment", "run.logs")
 
 
-def find_run(given: str) -> Path:
+# A run from Python has no config.yaml, but curves or records.
+ANY_RUN = (_CONFIG, "metrics.csv", "records", "events.out.tfevents.*")
+
+
+def find_run(given: str, marks: tuple[str, ...] = (_CONFIG,)) -> Path:
     """Returns the run folder that a word means.
 
     Args:
         given: a run folder, or the folder of a run's name, for the newest run in it.
+        marks: patterns of files. A folder that has one of them is a run folder.
 
     Raises:
         ConfigError: there is none.
     """
     path = Path(given).expanduser()
     for folder in (path, *reversed(run_folders(path))):
-        if (folder / _CONFIG).is_file():
+        if any(True for mark in marks for _ in folder.glob(mark)):
             return folder
     if not path.exists():
         raise ConfigError(f"{given}: no such folder")

@@ -50,7 +50,7 @@ def test_a_run_without_a_config_shows_tokens_by_number(tmp_path, capsys):
 
 def test_bad_input_is_one_line(tmp_path, capsys):
     assert "no such folder" in refused(capsys, tmp_path / "nothing")
-    assert "not the folder of a run" in refused(capsys, tmp_path)
+    assert "not a run; name a run folder" in refused(capsys, tmp_path)
     Folder(tmp_path / "version_0").write(TEXTS)
     line = refused(capsys, tmp_path, "--out", tmp_path / "no" / "page.html")
     assert "cannot be written" in line
