@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,33 @@ _CONTEXT = 24
 """The number of tokens before a silenced one that are shown, and half as many after it."""
 
 
+@dataclass
+class Example:
+    """A silenced token, for people."""
+
+    context: str
+    """The token between brackets, with the tokens around it."""
+    p: float
+    """The probability of the token."""
+    entropy: float
+    """The entropy of the policy at the token, in nats."""
+    advantage: float
+    ratio: float
+    """The probability over that of the policy that made the rollout."""
+    instead: str
+    """The most likely tokens there with their probabilities, if they are known."""
+
+    @property
+    def markdown(self) -> str:
+        """The example as Markdown. Text of the model is quoted without any change."""
+        figures = (
+            f"p {self.p:.2g}, H {self.entropy:.2g} nats, A {self.advantage:.2g}, "
+            f"ratio {self.ratio:.3g}"
+        )
+        instead = f"\n\n{_quote(f'instead: {self.instead}')}" if self.instead else ""
+        return f"{figures}\n\n{_quote(self.context)}{instead}"
+
+
 def silenced_examples(
     mini_batch: MiniBatch,
     tokens: Tokens,
@@ -21,8 +49,8 @@ def silenced_examples(
     alternatives: Alternatives | None,
     tokenizer: PreTrainedTokenizerBase,
     most: int,
-) -> list[str]:
-    """Returns the first silenced tokens of a mini-batch on this rank, each as Markdown.
+) -> list[Example]:
+    """Returns the first silenced tokens of a mini-batch on this rank.
 
     Args:
         mini_batch: the mini-batch.
@@ -48,14 +76,17 @@ def silenced_examples(
         before = tokenizer.decode(ids[max(place - _CONTEXT, 0) : place])
         token = tokenizer.decode(ids[place : place + 1])
         after = tokenizer.decode(ids[place + 1 : place + 1 + _CONTEXT // 2])
-        p = statistics.logprobs_T[row].exp().item()
-        ratio = (statistics.logprobs_T[row] - tokens.old_logprobs_T[row]).exp().item()
-        instead = ", ".join(f"{tokenizer.decode([i])!r} {q:.2g}" for i, q in likely.get(row, ()))
         shown.append(
-            f"p {p:.2g}, H {statistics.entropy_T[row].item():.2g} nats, "
-            f"A {tokens.advantages_T[row].item():.2g}, ratio {ratio:.3g}\n\n"
-            + _quote(f"{before}⟦{token}⟧{after}")
-            + (f"\n\n{_quote(f'instead: {instead}')}" if instead else "")
+            Example(
+                context=f"{before}⟦{token}⟧{after}",
+                p=statistics.logprobs_T[row].exp().item(),
+                entropy=statistics.entropy_T[row].item(),
+                advantage=tokens.advantages_T[row].item(),
+                ratio=(statistics.logprobs_T[row] - tokens.old_logprobs_T[row]).exp().item(),
+                instead=", ".join(
+                    f"{tokenizer.decode([i])!r} {q:.2g}" for i, q in likely.get(row, ())
+                ),
+            )
         )
     return shown
 

@@ -161,6 +161,38 @@ def place(loggers: Iterable[Logger], folder: Path, first_step: int | None) -> No
 
 
 @rank_zero_only
+def log_rows(
+    loggers: Iterable[Logger],
+    folder: Path,
+    name: str,
+    rows: list[dict[str, Any]],
+    text: str,
+    step: int,
+) -> None:
+    """Logs rows as a table in W&B, and as text where there is another logger or none.
+
+    Args:
+        loggers: all loggers of the run.
+        folder: the run folder.
+        name: the name of the table or text.
+        rows: the rows, which all have the same columns.
+        text: the rows as Markdown.
+        step: the optimizer step that they belong to.
+    """
+    others = []
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            table = wandb.Table(list(rows[0]), [list(row.values()) for row in rows])
+            logger.experiment.log({name: table, _GLOBAL_STEP: step})
+        else:
+            others.append(logger)
+    if others or not loggers:
+        log_text(others, folder, name, text, step)
+
+
+@rank_zero_only
 def log_text(
     loggers: Iterable[Logger], folder: Path | None, name: str, text: str, step: int | None = None
 ) -> None:

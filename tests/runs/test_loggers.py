@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 
 import pytest
 
@@ -54,10 +55,13 @@ def test_wandb_offline_writes_into_the_folder(tmp_path, monkeypatch):
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     cli = fit(make(tmp_path, *SHORT, "logger=wandb", "logger.project=mine",
-                   "logger.settings={name: ours}"))  # fmt: skip
+                   "logger.settings={name: ours}", "objective.tau_p=0.1"))  # fmt: skip
     assert cli.trainer.logger.experiment.name == "ours"
     shown = {*cli.trainer.logger.experiment.summary.keys()}
     wandb.finish()
     assert {"policy/loss", "completions", "data", "config"} <= shown
     assert list(cli.folder.glob("wandb/offline-run-*/*.wandb"))
+    (table,) = cli.folder.glob("wandb/offline-run-*/files/media/table/silenced_tokens*.json")
+    shown = json.loads(table.read_text())
+    assert shown["columns"][:2] == ["context", "p"] and "⟦" in shown["data"][0][0]
     assert list(cli.folder.glob("checkpoints/*.ckpt"))

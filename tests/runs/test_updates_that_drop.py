@@ -14,7 +14,7 @@ def test_no_pass_that_drops_becomes_the_old_policy(tmp_path, monkeypatch, old_lo
     for name in ("statistics", "current"):
         monkeypatch.setattr(PolicyModule, name, noting(passes, name))
     words = ("model.lora={rank: 4, dropout: 0.5}", "model.dropout=true", "objective=grpo")
-    words += ("model.optimizer.lr=1e-3", "trainer.max_epochs=2")
+    words += ("model.optimizer.lr=1e-3", "model.warmup_steps=0", "trainer.max_epochs=2")
     with pytest.warns(UserWarning, match="model.dropout=true: updates drop activations"):
         cli = fit(make(tmp_path, *words, f"data.old_logprobs={old_logprobs}"))
     curves = read_scalars(cli.folder)

@@ -19,14 +19,14 @@ from stapo_pl.core.world import World
 from stapo_pl.insight import records, shadows
 from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, class_shares, classify
 from stapo_pl.insight.effects import Effects, effects_of
-from stapo_pl.insight.examples import silenced_examples
+from stapo_pl.insight.examples import Example, silenced_examples
 from stapo_pl.insight.figures import entropies, silenced_and_kept
 from stapo_pl.insight.recorder import Recorder, RecordFiles
 from stapo_pl.insight.rows import token_columns
 from stapo_pl.objectives import S2T, Objective
 from stapo_pl.policy.statistics import RareTokens
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone
-from stapo_pl.training.loggers import log_text
+from stapo_pl.training.loggers import log_rows
 from stapo_pl.training.parts import Parts, RunCallback
 
 # Silenced tokens that are shown as text, and the number of rollouts from one such text to the next.
@@ -114,7 +114,7 @@ class TokenInsight(RunCallback):
             max_new_tokens=self._data.decoding.max_new_tokens,
             tau_p=self._module.objective.rare_probability,
         )
-        self._examples: list[str] = []
+        self._examples: list[Example] = []
         keeps = self._files.wants(self._trainer.current_epoch)
         self._module.policy.watch = self._watch if keeps else None
 
@@ -227,9 +227,10 @@ class TokenInsight(RunCallback):
             values["memory/device_gib"] = peak / 2**30
         self._log(values, trainer.global_step - 1)
         if self._examples:
-            text = "\n\n---\n\n".join(self._examples)
+            text = "\n\n---\n\n".join(example.markdown for example in self._examples)
+            rows = [vars(example) for example in self._examples]
             folder, step = self._folder.parent, trainer.global_step - 1
-            log_text(trainer.loggers, folder, "silenced_tokens", text, step)
+            log_rows(trainer.loggers, folder, "silenced_tokens", rows, text, step)
         self._wait()
         files, device = self._files, self._module.device
         tokens = int(World().sum(torch.tensor(files.tokens, device=device)))
