@@ -94,7 +94,10 @@ def test_a_run_that_is_killed_anywhere_leaves_the_records_of_one_that_is_not(tmp
         started = Command("fit", *words, *(["ckpt_path=last"] if any(root.rglob("*.ckpt")) else []))
         folder = root / "version_0"
         before = count(folder)
-        while count(folder) <= before and started.returncode is None:
+        # Without a checkpoint, the next start would be a run in another folder.
+        while (
+            count(folder) <= before or not any(root.rglob("*.ckpt"))
+        ) and started.returncode is None:
             time.sleep(0.02)
         time.sleep(draw.random())
         if started.returncode is not None:
