@@ -42,8 +42,8 @@ class GRPO(Objective):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.clip_low < 1:
-            raise ConfigError(f"clip_low must lie in [0, 1), got {self.clip_low}")
+        if not 0 <= self.clip_low <= 1:
+            raise ConfigError(f"clip_low must lie in [0, 1], got {self.clip_low}")
         if self.clip_high < 0:
             raise ConfigError(f"clip_high must not be negative, got {self.clip_high}")
         if self.dual_clip is not None and self.dual_clip <= 1:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stapo_pl.objectives import GRPO
+from stapo_pl.objectives import (
+    CISPO,
+    DPPOKL,
+    DPPOTV,
+    DRO,
+    GMPO,
+    GRPO,
+    GSPO,
+    REINFORCE,
+    SAPO,
+)  # fmt: skip
 from stapo_pl.objectives.kl import kl_divergence
 from support.objectives import build_objective
 from support.verl import CASES, advantages, check_loss, flat
@@ -23,7 +33,19 @@ LOSSES = {
     for aggregation in AGGREGATIONS
 } | {
     "dual-clip(0.2,0.28,c=3) token-mean": GRPO(clip_high=0.28, dual_clip=3.0,
-    aggregation="token-mean")
+    aggregation="token-mean"),
+    "gspo(3e-4,4e-4)": GSPO(),
+    "gspo(0.2,0.28)": GSPO(clip_low=0.2, clip_high=0.28),
+    "cispo(low=0.2,high=0.28) token-mean": CISPO(),
+    "cispo(low=1,high=4) token-mean": CISPO(clip_low=1.0, clip_high=4.0),
+    "sapo(tau_pos=1.0,tau_neg=1.05) seq-mean-token-mean": SAPO(),
+    "gmpo(0.4,0.4)": GMPO(),
+    "dppo_tv(low=0.15,high=0.15,c=20) token-mean": DPPOTV(),
+    "dppo_tv(low=0.01,high=0.02,c=2) token-mean": DPPOTV(
+        bound_low=0.01, bound_high=0.02, cap=2.0),
+    "dppo_kl(low=0.05,high=0.05,c=20) token-mean": DPPOKL(bound_low=0.05, bound_high=0.05),
+    "gpg token-mean": REINFORCE(),
+    "dro(beta=0.5) token-mean": DRO(),
 }  # fmt: skip
 
 
@@ -49,7 +71,10 @@ def test_kl_estimators(case, estimator):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_and_gradients(case, name):
-    check_loss(case, LOSSES[name], name)
+    # verl adds 1e-8 to the length of a response that it divides by, and no paper does. Losses of
+    # this size show it.
+    shows = name.startswith(("gmpo", "sapo"))
+    check_loss(case, LOSSES[name], name, tolerance=1e-8 if shows else 1e-9)
 
 
 def test_shipped_yamls_have_the_losses_that_are_compared():
