@@ -1,18 +1,31 @@
 """This room holds the objectives, which are the losses that a policy can be trained with.
 
 Open `base.py` first: it says what an objective is made of. Each objective has a file of its own.
-`grpo.py` holds the clipped loss, and `justrl.py`, `dapo.py`, `dr_grpo.py`, `entropy20.py` and
-`stapo.py` say how they differ from it. `gspo.py` and `gmpo.py` have the ratio of a sequence, and
-`cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have other losses of a token.
-`selections.py` decides which tokens keep their loss.
-`corrections.py` corrects for the difference between sampler and trainer. `kl.py` measures the
-distance to another policy. `token_advantages.py` is the place for advantages that differ from
-token to token. A selection, a correction and a KL term combine with any objective.
+`clipped.py` holds the range of a ratio, `grpo.py` the clipped loss, and `justrl.py`, `dapo.py`,
+`dr_grpo.py`, `entropy20.py` and `stapo.py` say how they differ from it. `gspo.py` and `gmpo.py`
+have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
+other losses of a token. `selections.py` decides which tokens keep their loss. `corrections.py`
+corrects for the difference between sampler and trainer, and `correction_masks.py` masks what
+differs too much. `kl.py` measures the distance to another policy. `token_advantages.py` is the
+place for advantages that differ from token to token. A selection, a correction and a KL term
+combine with any objective.
 """
 
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.cispo import CISPO
-from stapo_pl.objectives.corrections import Correction, IcePop, SequenceTIS, TokenTIS
+from stapo_pl.objectives.correction_masks import (
+    SequenceMaxK3Mask,
+    SequenceMeanK3Mask,
+    SequenceRatioMask,
+    TokenK3Mask,
+)
+from stapo_pl.objectives.corrections import (
+    Correction,
+    IcePop,
+    SequenceIcePop,
+    SequenceTIS,
+    TokenTIS,
+)
 from stapo_pl.objectives.dapo import DAPO
 from stapo_pl.objectives.dppo import DPPOKL, DPPOTV
 from stapo_pl.objectives.dr_grpo import DrGRPO
@@ -51,8 +64,13 @@ __all__ = [
     "Objective",
     "RolloutRules",
     "Selection",
+    "SequenceIcePop",
+    "SequenceMaxK3Mask",
+    "SequenceMeanK3Mask",
+    "SequenceRatioMask",
     "SequenceTIS",
     "TokenAdvantage",
+    "TokenK3Mask",
     "TokenTIS",
     "TopEntropy",
 ]

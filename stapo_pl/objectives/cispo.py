@@ -6,20 +6,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.objectives.justrl import JustRL
+from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import clamped_log_ratio
 
 
 @dataclass(kw_only=True)
-class CISPO(JustRL):
+class CISPO(Clipped):
     """The loss `-mean_t sg(clip(rho, 1 - clip_low, 1 + clip_high)) A log pi` (2506.13585).
 
-    It is JustRL that clips the weight of a token's gradient, and never the gradient itself; sg
-    stops the gradient. `clip_low: 1` sets no lower bound, as in the paper.
+    It clips the weight of a token's gradient, and never the gradient itself; sg stops the gradient.
+    `clip_low: 1` sets no lower bound, as in the paper.
     """
 
     zero_advantage_is_silent = True
+
+    clip_high: float = 0.28
+    aggregation: tensors.Aggregation = "token-mean"
 
     def token_loss(
         self, current: TokenStatistics, tokens: Tokens

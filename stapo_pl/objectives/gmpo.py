@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.tensors import sequence_sums
-from stapo_pl.objectives.grpo import GRPO
+from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import clamped_log_ratio
 
 
 @dataclass(kw_only=True)
-class GMPO(GRPO):
+class GMPO(Clipped):
     """The loss `-mean_i A exp(mean_t m_t)` with the geometric mean of clipped ratios (2507.20673).
 
     `m_t` is the log-ratio l of the token, clipped to [-clip_low, clip_high] where the advantage
@@ -26,6 +27,7 @@ class GMPO(GRPO):
 
     clip_low: float = 0.4
     clip_high: float = 0.4
+    aggregation: tensors.Aggregation = "seq-mean-token-mean"
 
     def token_loss(
         self, current: TokenStatistics, tokens: Tokens

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.tensors import sequence_sums
-from stapo_pl.objectives.grpo import GRPO
+from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import MAX_LOG_RATIO
 
 
 @dataclass(kw_only=True)
-class GSPO(GRPO):
-    """GRPO with the ratio of a whole sequence, `s = exp(mean_t log rho_t)` (2507.18071).
+class GSPO(Clipped):
+    """The clipped loss with the ratio of a sequence, `s = exp(mean_t log rho_t)` (2507.18071).
 
     The ratio of token t is `sg(s) pi / sg(pi)`: it has the value of s and the gradient of the token
     (GSPO-token, equation 13). If all tokens of a response have the same advantage, the gradient is
@@ -26,6 +27,7 @@ class GSPO(GRPO):
 
     clip_low: float = 3e-4
     clip_high: float = 4e-4
+    aggregation: tensors.Aggregation = "seq-mean-token-mean"
 
     def token_loss(
         self, current: TokenStatistics, tokens: Tokens
