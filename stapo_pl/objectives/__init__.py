@@ -1,29 +1,59 @@
 """This room holds the objectives, which are the losses that a policy can be trained with.
 
 Open `base.py` first: it says what an objective is made of. Each objective has a file of its own.
-`grpo.py` holds the clipped loss, and `justrl.py`, `dapo.py`, `dr_grpo.py`, `entropy20.py` and
-`stapo.py` say how they differ from it. `selections.py` decides which tokens keep their loss.
-`corrections.py` corrects for the difference between sampler and trainer. `kl.py` measures the
-distance to another policy. `token_advantages.py` is the place for advantages that differ from
-token to token. A selection, a correction and a KL term combine with any objective.
+`clipped.py` holds the range of a ratio, `grpo.py` the clipped loss, and `justrl.py`, `dapo.py`,
+`dr_grpo.py`, `entropy20.py` and `stapo.py` say how they differ from it. `gspo.py` and `gmpo.py`
+have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
+other losses of a token. `selections.py` decides which tokens keep their loss. `corrections.py`
+corrects for the difference between sampler and trainer, and `correction_masks.py` masks what
+differs too much. `kl.py` measures the distance to another policy. `token_advantages.py` is the
+place for advantages that differ from token to token. A selection, a correction and a KL term
+combine with any objective.
 """
 
 from stapo_pl.objectives.base import Objective
-from stapo_pl.objectives.corrections import Correction, IcePop, SequenceTIS, TokenTIS
+from stapo_pl.objectives.cispo import CISPO
+from stapo_pl.objectives.correction_masks import (
+    SequenceMaxK3Mask,
+    SequenceMeanK3Mask,
+    SequenceRatioMask,
+    TokenK3Mask,
+)
+from stapo_pl.objectives.corrections import (
+    Correction,
+    IcePop,
+    SequenceIcePop,
+    SequenceTIS,
+    TokenTIS,
+)
 from stapo_pl.objectives.dapo import DAPO
+from stapo_pl.objectives.dppo import DPPOKL, DPPOTV
 from stapo_pl.objectives.dr_grpo import DrGRPO
+from stapo_pl.objectives.dro import DRO
 from stapo_pl.objectives.entropy20 import Entropy20
+from stapo_pl.objectives.gmpo import GMPO
 from stapo_pl.objectives.grpo import GRPO
+from stapo_pl.objectives.gspo import GSPO
 from stapo_pl.objectives.justrl import JustRL
+from stapo_pl.objectives.reinforce import REINFORCE
+from stapo_pl.objectives.sapo import SAPO
 from stapo_pl.objectives.selections import S2T, Selection, TopEntropy
 from stapo_pl.objectives.stapo import STAPO
 from stapo_pl.objectives.token_advantages import TokenAdvantage
 from stapo_pl.rollout.rules import DynamicSampling, RolloutRules
 
 __all__ = [
+    "CISPO",
     "DAPO",
+    "DPPOKL",
+    "DPPOTV",
+    "DRO",
+    "GMPO",
     "GRPO",
+    "GSPO",
+    "REINFORCE",
     "S2T",
+    "SAPO",
     "STAPO",
     "Correction",
     "DrGRPO",
@@ -34,8 +64,13 @@ __all__ = [
     "Objective",
     "RolloutRules",
     "Selection",
+    "SequenceIcePop",
+    "SequenceMaxK3Mask",
+    "SequenceMeanK3Mask",
+    "SequenceRatioMask",
     "SequenceTIS",
     "TokenAdvantage",
+    "TokenK3Mask",
     "TokenTIS",
     "TopEntropy",
 ]

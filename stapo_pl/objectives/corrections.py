@@ -115,3 +115,17 @@ class IcePop(Correction):
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
         ratio_T = _bounded_exp(log_ratio_T)
         return ratio_T.where((self.low <= ratio_T) & (ratio_T <= self.high), 0)
+
+
+class SequenceIcePop(IcePop):
+    """The factor of every token of a sequence is `prod_t r_t` if it lies in [low, high], else 0.
+
+    Args:
+        low: the smallest product that counts.
+        high: the largest product that counts.
+    """
+
+    takes_cuts = False
+
+    def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
+        return super().weights(sequence_sums(log_ratio_T, sequence_T), sequence_T)[sequence_T]

@@ -10,12 +10,12 @@ from torch import Tensor
 from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.objectives.base import Objective
+from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import clamped_log_ratio
 
 
 @dataclass(kw_only=True)
-class GRPO(Objective):
+class GRPO(Clipped):
     """The loss `-mean_i mean_t min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)` (2402.03300).
 
     A is the advantage of token t in response i. The ratio rho is the token's probability under the
@@ -35,17 +35,11 @@ class GRPO(Objective):
 
     zero_advantage_is_silent = True
 
-    clip_low: float = 0.2
-    clip_high: float = 0.2
     dual_clip: float | None = None
     aggregation: tensors.Aggregation = "seq-mean-token-mean"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.clip_low < 1:
-            raise ConfigError(f"clip_low must lie in [0, 1), got {self.clip_low}")
-        if self.clip_high < 0:
-            raise ConfigError(f"clip_high must not be negative, got {self.clip_high}")
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ConfigError(f"dual_clip must be greater than 1, got {self.dual_clip}")
 

@@ -1,4 +1,4 @@
-"""Losses that verl computed, and the comparison with them."""
+"""Losses that verl 0.9.1 computed, and the comparison with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stapo_pl.core.world import World
 from stapo_pl.rollout.advantages import group_advantages
 from support.places import GOLDEN
 
-CASES = json.loads((GOLDEN / "verl.json").read_text())["cases"]
+CASES = json.loads((GOLDEN / "verl_0.9.1.json").read_text())["cases"]
 
 
 def flat(case, rows) -> torch.Tensor:
@@ -26,7 +26,7 @@ def advantages(case, estimator: str) -> torch.Tensor:
     return group_advantages(rewards_PG, estimator).flatten()
 
 
-def check_loss(case, objective, name: str) -> None:
+def check_loss(case, objective, name: str, tolerance: float = 1e-9) -> None:
     """Compares an objective's loss and its gradient with the ones that verl gave for `name`."""
     logp = flat(case, case["logp"]).requires_grad_()
     lengths = torch.tensor(case["lengths"])
@@ -44,5 +44,5 @@ def check_loss(case, objective, name: str) -> None:
     loss, _ = objective.loss(statistics, tokens)
     loss.backward()
     expected = case["losses"][name]
-    assert loss.item() == pytest.approx(expected["loss"], abs=1e-9)
-    torch.testing.assert_close(logp.grad, flat(case, expected["grad"]), rtol=0, atol=1e-9)
+    assert loss.item() == pytest.approx(expected["loss"], abs=tolerance)
+    torch.testing.assert_close(logp.grad, flat(case, expected["grad"]), rtol=0, atol=tolerance)

@@ -139,7 +139,9 @@ def gradient(objective, passes: Passes, trajectories, pruning, micro_batches: in
 def test_the_gradient_is_that_of_all_sequences(generator, name, aggregation):
     overrides = {"aggregation": aggregation} if aggregation else {}
     objective = build_objective(name, **overrides | ({"tau_p": 0.05} if "stapo" in name else {}))
-    assert objective.can_prune
+    if not objective.can_prune:
+        assert name == "dro"  # whose penalty has a gradient whatever the advantage is
+        return
     passes, made = Passes(generator), responses()
     whole, loss = gradient(objective, passes, made, None, 1)
     all_sequences, passes.sequences = passes.sequences, 0
