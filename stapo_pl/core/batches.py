@@ -111,9 +111,6 @@ class Tokens:
     regularizer_weights_T: Tensor | None = None
     """The weight of the token's KL and entropy terms. Silenced tokens have such a weight too."""
 
-    has_gradient_T: Tensor | None = None
-    """Whether any term of the loss has a gradient at the token. None if all tokens may have one."""
-
     def __len__(self) -> int:
         return len(self.token_ids_T)
 

@@ -37,6 +37,16 @@ def sequence_sums(values_T: Tensor, sequence_T: Tensor) -> Tensor:
     return sums.index_add_(0, sequence_T, values_T.double())
 
 
+def sequence_means(values_T: Tensor, sequence_T: Tensor, mask_T: Tensor | None = None) -> Tensor:
+    """Returns the mean of the values of each sequence, [1 + largest sequence number], in float64.
+
+    Only tokens of the mask count. The mean is 0 for a sequence without such a token.
+    """
+    mask_T = torch.ones_like(sequence_T, dtype=torch.bool) if mask_T is None else mask_T
+    counts = sequence_sums(mask_T, sequence_T).clamp(min=1)
+    return sequence_sums(values_T.where(mask_T, 0), sequence_T) / counts
+
+
 def token_weights(
     mask_T: Tensor,
     sequence_T: Tensor,

@@ -207,7 +207,7 @@ class Trajectory:
     """The number of the group among the groups of all ranks that the rollout trains on."""
     curve_weight: float = 1.0
     """The number of tokens of its mini-batch that each of its tokens stands for in curves. It is 0
-    if the trajectory is not passed through the policy, see `rollout/pruning.py`."""
+    if others stand for the trajectory, see `rollout/pruning.py`."""
 
     @property
     def correct(self) -> bool:

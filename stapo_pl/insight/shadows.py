@@ -81,7 +81,7 @@ def cast(
     unselective = copy.copy(objective)
     unselective.selection = None
     for one in (objective, unselective):
-        weighed = replace(tokens, weights_T=None, correction_T=None, has_gradient_T=None)
+        weighed = replace(tokens, weights_T=None, correction_T=None)
         one.set_weights(weighed, statistics, world, max_new_tokens)
         found.append((weighed, effects_of(one, own, weighed.split(cuts)[0], temperature, world)))
     (weighed, effects), (_, unsilenced) = found

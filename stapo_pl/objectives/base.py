@@ -184,8 +184,16 @@ class Objective(ABC):
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
-        if not self.regularizes:
-            tokens.has_gradient_T = tokens.surrogate_weights_T != 0
+
+    def has_gradient(self, tokens: Tokens) -> Tensor | None:
+        """Returns a mask [T] of the tokens at which some term of the loss may have a gradient.
+
+        None stands for all tokens.
+
+        Args:
+            tokens: the tokens of a micro-batch, with their weights.
+        """
+        return None if self.regularizes else torch.ne(tokens.surrogate_weights_T, 0)
 
     def loss(self, current: TokenStatistics, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the part of the loss that a micro-batch adds, and the metrics of its tokens.

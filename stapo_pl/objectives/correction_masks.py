@@ -10,11 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.core.tensors import sequence_sums
+from stapo_pl.core.tensors import sequence_means, sequence_sums
 from stapo_pl.objectives.corrections import Correction
 from stapo_pl.objectives.kl import MAX_LOG_RATIO
 
@@ -56,7 +55,7 @@ class SequenceMeanK3Mask(_K3Mask):
     most: float = 0.05
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
-        keeps_B = _means(_k3(log_ratio_T), sequence_T) <= self.most
+        keeps_B = sequence_means(_k3(log_ratio_T), sequence_T) <= self.most
         return keeps_B[sequence_T].to(log_ratio_T.dtype)
 
 
@@ -97,7 +96,7 @@ class SequenceRatioMask(Correction):
             )
 
     def weights(self, log_ratio_T: Tensor, sequence_T: Tensor) -> Tensor:
-        mean_B = _means(log_ratio_T, sequence_T)
+        mean_B = sequence_means(log_ratio_T, sequence_T)
         keeps_B = (mean_B >= math.log(self.low)) & (mean_B <= math.log(self.high))
         return keeps_B[sequence_T].to(log_ratio_T.dtype)
 
@@ -105,8 +104,3 @@ class SequenceRatioMask(Correction):
 def _k3(log_ratio_T: Tensor) -> Tensor:
     log_ratio_T = log_ratio_T.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return log_ratio_T.exp() - log_ratio_T - 1
-
-
-def _means(values_T: Tensor, sequence_T: Tensor) -> Tensor:
-    counts_B = sequence_sums(torch.ones_like(values_T), sequence_T)
-    return sequence_sums(values_T, sequence_T) / counts_B.clamp(min=1)

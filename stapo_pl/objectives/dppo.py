@@ -69,8 +69,6 @@ class _DPPO(Objective):
 class DPPOTV(_DPPO):
     """DPPO by total variation: the divergence is `|p - p_old|` (2602.04879)."""
 
-    zero_advantage_is_silent = True
-
     def divergence(self, logprobs_T: Tensor, old_logprobs_T: Tensor) -> Tensor:
         return (logprobs_T.exp() - old_logprobs_T.exp()).abs()
 
@@ -80,8 +78,6 @@ class DPPOKL(_DPPO):
     (2602.04879):
     `p_old log(p_old / p) + (1 - p_old) log((1 - p_old) / (1 - p))`.
     """
-
-    zero_advantage_is_silent = True
 
     def divergence(self, logprobs_T: Tensor, old_logprobs_T: Tensor) -> Tensor:
         p_T, old_T = logprobs_T.exp(), old_logprobs_T.exp()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.tensors import sequence_sums
+from stapo_pl.core.tensors import sequence_means
 from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import clamped_log_ratio
 
@@ -37,8 +37,7 @@ class GMPO(Clipped):
         clipped_T = log_ratio_T.clamp(-self.clip_low, self.clip_high)
         inside_T = sign_T * torch.min(sign_T * log_ratio_T, sign_T * clipped_T)
         taught_T = tokens.surrogate_weights_T != 0
-        counts_B = sequence_sums(taught_T, sequence_T).clamp(min=1)
-        mean_B = sequence_sums(inside_T.where(taught_T, 0), sequence_T) / counts_B
+        mean_B = sequence_means(inside_T, sequence_T, taught_T)
         ratio_T = mean_B.exp()[sequence_T].to(log_ratio_T.dtype)
         return -tokens.advantages_T * ratio_T, {
             "clip_fraction_low": (sign_T < 0) & (log_ratio_T < -self.clip_low),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.tensors import sequence_sums
+from stapo_pl.core.tensors import sequence_means
 from stapo_pl.objectives.clipped import Clipped
 from stapo_pl.objectives.kl import MAX_LOG_RATIO
 
@@ -34,9 +34,8 @@ class GSPO(Clipped):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         logp_T, sequence_T = current.logprobs_T, tokens.sequence_T
         taught_T = tokens.surrogate_weights_T != 0
-        log_ratio_T = (logp_T.detach() - tokens.old_logprobs_T).where(taught_T, 0)
-        counts_B = sequence_sums(taught_T, sequence_T).clamp(min=1)
-        mean_T = (sequence_sums(log_ratio_T, sequence_T) / counts_B)[sequence_T].to(logp_T.dtype)
+        log_ratio_T = logp_T.detach() - tokens.old_logprobs_T
+        mean_T = sequence_means(log_ratio_T, sequence_T, taught_T)[sequence_T].to(logp_T.dtype)
         ratio_T = (mean_T + logp_T - logp_T.detach()).clamp(max=MAX_LOG_RATIO).exp()
         clipped_T = ratio_T.clamp(1 - self.clip_low, 1 + self.clip_high)
         loss_T = torch.max(-ratio_T * tokens.advantages_T, -clipped_T * tokens.advantages_T)

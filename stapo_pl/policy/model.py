@@ -41,8 +41,14 @@ class Policy(nn.Module):
         if self._own_attention == "sdpa" and model._supports_attention_backend:
             model.set_attn_implementation(PADDED)
 
-    def forward(self, batch: MicroBatch) -> TokenStatistics:
-        """The statistics [T] of a micro-batch's response tokens."""
+    def forward(self, batch: MicroBatch, has_gradient_T: Tensor | None = None) -> TokenStatistics:
+        """The statistics [T] of a micro-batch's response tokens.
+
+        Args:
+            batch: the micro-batch.
+            has_gradient_T: the tokens whose statistics the loss has a gradient through. None stands
+                for all of them.
+        """
         device = batch.input_ids_S.device
         longest = max(batch.lengths)
         ends = torch.tensor([0, *batch.lengths], dtype=torch.int32, device=device)
@@ -71,7 +77,7 @@ class Policy(nn.Module):
             bias_V=getattr(head, "bias", None),
             temperature=batch.temperature,
             chunk_tokens=self.chunk_tokens,
-            has_gradient_T=batch.tokens.has_gradient_T,
+            has_gradient_T=has_gradient_T,
             watch=self.watch if torch.is_grad_enabled() else None,
         )
 

@@ -183,7 +183,7 @@ class PolicyModule(L.LightningModule):
 
     def current(self, micro: MicroBatch) -> TokenStatistics:
         """Returns statistics of the policy, with gradient."""
-        return self.policy(micro.on(self.device))
+        return self.policy(micro.on(self.device), self.objective.has_gradient(micro.tokens))
 
     def statistics(self, micro: MicroBatch) -> TokenStatistics:
         """Returns statistics of the policy, without gradient and dropout."""

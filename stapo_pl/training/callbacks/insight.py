@@ -122,7 +122,7 @@ class TokenInsight(RunCallback):
         alternatives = self._watch.take()
         tokens, statistics, mini_batch = event.tokens, event.statistics, event.mini_batch
         step = self._trainer.global_step
-        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]  # set later
+        every: int = self._trainer.log_every_n_steps  # type: ignore[attr-defined]  # by Lightning
         shows = every > 0 and (step + 1) % every == 0
         keeps = self._files.wants(self._trainer.current_epoch)
         if not shows and not keeps:

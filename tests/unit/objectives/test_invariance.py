@@ -52,9 +52,8 @@ def gradient(
     parts = tokens.split([len(micro.tokens) for micro in micros])
     for micro, part in zip(micros, parts, strict=True):
         micro.tokens = part
-        if not skips:
-            part.has_gradient_T = None
-        objective.loss(policy(micro), part)[0].backward()
+        has_gradient_T = objective.has_gradient(part) if skips else None
+        objective.loss(policy(micro, has_gradient_T), part)[0].backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters()])
 
 
