@@ -47,9 +47,26 @@ const CLASS_COLOURS = [
 
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-// Charts are drawn again when the colours of the system change.
+// Charts are drawn when they come near the window (Plotly takes a tenth of a second for each) or
+// the page is printed, and again when the colours of the system change.
+const undrawn = new Map();
 const drawings = [];
-function chart(id, make) {
+const observer = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) if (isIntersecting) drawFirst(target);
+  },
+  { rootMargin: "100% 0px" },
+);
+function drawFirst(element) {
+  observer.unobserve(element);
+  const { draw, whenDrawn } = undrawn.get(element);
+  undrawn.delete(element);
+  draw();
+  drawings.push(draw);
+  whenDrawn(element);
+}
+
+function chart(id, make, whenDrawn = () => {}) {
   const draw = () => {
     const { traces, layout } = make();
     const axis = {
@@ -78,9 +95,10 @@ function chart(id, make) {
       { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] },
     );
   };
-  draw();
-  drawings.push(draw);
+  undrawn.set(byId(id), { draw, whenDrawn });
+  observer.observe(byId(id));
 }
+addEventListener("beforeprint", () => [...undrawn.keys()].forEach(drawFirst));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
   drawings.forEach((draw) => draw()),
 );

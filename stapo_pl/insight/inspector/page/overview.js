@@ -28,7 +28,7 @@ function showCurves() {
     return;
   }
   const colours = ["#4878a8", "#2a9d8f", "#e58f1f", "#d1495b"];
-  chart("curves", () => {
+  const make = () => {
     const traces = names.map((name, row) => {
       const [x, y] = DATA.curves[name];
       const about = x.map(
@@ -63,11 +63,13 @@ function showCurves() {
       };
     });
     return { traces, layout };
-  });
-  byId("curves").on("plotly_click", ({ points }) => {
-    const rollout = rolloutAt(points[0].x);
-    if (rollout && DATA.records) showRollout(rollout[0]);
-  });
+  };
+  chart("curves", make, (drawn) => drawn.on("plotly_click", showClicked));
+}
+
+function showClicked({ points }) {
+  const rollout = rolloutAt(points[0].x);
+  if (rollout && DATA.records) showRollout(rollout[0]);
 }
 
 // Every second rollout has a shaded band.
