@@ -208,22 +208,21 @@ def test_completions_are_chosen_by_verdict_and_silenced_tokens(page):
 
 def test_charts_and_tables_are_there(page):
     for chart, traces in (("plane", 3), ("class", 9), ("gap", 4)):
-        assert drawn(page, f"{chart}-chart").locator(".scatterlayer .trace").count() == traces, chart
+        shown = drawn(page, f"{chart}-chart").locator(".scatterlayer .trace")
+        assert shown.count() == traces, chart
     assert page.locator("#plane-chart .heatmaplayer image").count() == 1
     assert page.locator("#gap-table tbody tr").count() == 3
     assert "words" in page.locator("#frequent-tables").inner_text()
 
 
 def test_colours_follow_the_system(page):
-    plane = drawn(page, "plane-chart")
-
-    def ink() -> str:
-        return plane.locator(".xtitle").evaluate("n => n.style.fill")
-
-    light = ink()
+    title = drawn(page, "plane-chart").locator(".xtitle")
+    light = title.evaluate("n => n.style.fill")
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("getComputedStyle(document.body).backgroundColor == 'rgb(22, 24, 28)'")
-    assert ink() != light
+    page.wait_for_function(
+        "light => document.querySelector('#plane-chart .xtitle').style.fill != light", arg=light
+    )
 
 
 @pytest.mark.parametrize("width", [800, 1400])
