@@ -4,7 +4,8 @@ Open `base.py` first: it says what an objective is made of. Each objective has a
 `clipped.py` holds the range of a ratio, `grpo.py` the clipped loss, and `justrl.py`, `dapo.py`,
 `dr_grpo.py`, `entropy20.py` and `stapo.py` say how they differ from it. `gspo.py` and `gmpo.py`
 have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
-other losses of a token. `selections.py` decides which tokens keep their loss. `corrections.py`
+other losses of a token. `gpg.py`, `rloo.py`, `opo.py`, `reinforce_pp.py`, `maxrl.py` and `otb.py`
+have other advantages. `selections.py` decides which tokens keep their loss. `corrections.py`
 corrects for the difference between sampler and trainer, and `correction_masks.py` masks what
 differs too much. `kl.py` measures the distance to another policy. `token_advantages.py` is the
 place for advantages that differ from token to token. A selection, a correction and a KL term
@@ -32,10 +33,16 @@ from stapo_pl.objectives.dr_grpo import DrGRPO
 from stapo_pl.objectives.dro import DRO
 from stapo_pl.objectives.entropy20 import Entropy20
 from stapo_pl.objectives.gmpo import GMPO
+from stapo_pl.objectives.gpg import GPG
 from stapo_pl.objectives.grpo import GRPO
 from stapo_pl.objectives.gspo import GSPO
 from stapo_pl.objectives.justrl import JustRL
+from stapo_pl.objectives.maxrl import MaxRL
+from stapo_pl.objectives.opo import OPO
+from stapo_pl.objectives.otb import OTB, OptimalTokenBaseline
 from stapo_pl.objectives.reinforce import REINFORCE
+from stapo_pl.objectives.reinforce_pp import ReinforcePP
+from stapo_pl.objectives.rloo import RLOO
 from stapo_pl.objectives.sapo import SAPO
 from stapo_pl.objectives.selections import S2T, Selection, TopEntropy
 from stapo_pl.objectives.stapo import STAPO
@@ -49,9 +56,13 @@ __all__ = [
     "DPPOTV",
     "DRO",
     "GMPO",
+    "GPG",
     "GRPO",
     "GSPO",
+    "OPO",
+    "OTB",
     "REINFORCE",
+    "RLOO",
     "S2T",
     "SAPO",
     "STAPO",
@@ -61,7 +72,10 @@ __all__ = [
     "Entropy20",
     "IcePop",
     "JustRL",
+    "MaxRL",
     "Objective",
+    "OptimalTokenBaseline",
+    "ReinforcePP",
     "RolloutRules",
     "Selection",
     "SequenceIcePop",

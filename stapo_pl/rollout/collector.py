@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from stapo_pl.core.seeding import seed_for
@@ -27,7 +26,6 @@ from stapo_pl.core.types import (
 )
 from stapo_pl.rewards.base import Reward
 from stapo_pl.rewards.grading.judging import Judging
-from stapo_pl.rollout.advantages import group_advantages
 from stapo_pl.rollout.rules import RolloutRules
 from stapo_pl.rollout.shaping import overlong_punishment
 
@@ -75,10 +73,10 @@ class Collector:
 
         Args:
             prompts: what the policy is asked.
-            group_size: the number of completions of each prompt. Advantages stay 0 if it is 1.
+            group_size: the number of completions of each prompt.
             decoding: the distribution that completions are drawn from.
             reward: the reward that judges the responses.
-            rules: how rewards are shaped, and how advantages are computed.
+            rules: how rewards are shaped.
             phase: the name that `on_phase` is given while completions are sampled.
             seed_key: the first parts of the seed of a completion. The position of the prompt and
                 the number of the completion within its group follow.
@@ -98,14 +96,7 @@ class Collector:
         ]
         for i, (trajectory, request) in enumerate(zip(trajectories, requests, strict=True)):
             trajectory.sample, trajectory.seed = i % group_size, request.seed
-        groups = [trajectories[i : i + group_size] for i in range(0, len(trajectories), group_size)]
-        if groups and group_size > 1:
-            rewards_PG = torch.tensor([[t.reward for t in group] for group in groups])
-            advantages_PG = group_advantages(rewards_PG, rules.advantage)
-            for group, advantages in zip(groups, advantages_PG.tolist(), strict=True):
-                for trajectory, advantage in zip(group, advantages, strict=True):
-                    trajectory.advantage = advantage
-        return groups
+        return [trajectories[i : i + group_size] for i in range(0, len(trajectories), group_size)]
 
     def _judged(
         self,

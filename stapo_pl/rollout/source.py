@@ -11,6 +11,7 @@ import torch
 from stapo_pl.core.types import Decoding, Rollout
 from stapo_pl.core.world import World
 from stapo_pl.rewards.base import Reward
+from stapo_pl.rollout.advantages import fill_advantages
 from stapo_pl.rollout.collector import Collector
 from stapo_pl.rollout.metrics import rollout_metrics
 from stapo_pl.rollout.rounds import fill_rollout
@@ -65,6 +66,7 @@ class RolloutSource:
             world,
             device,
         )
+        fill_advantages(rollout, self.sizes.group_size, self.rules.advantage, world, device)
         metrics = rollout_metrics(rollout, list(self.reward.worst_components), world, device)
         metrics["time/rollout_s"] = time.perf_counter() - start
         metrics["time/grade_s"] = self.collector.grade_seconds - graded_before

@@ -14,7 +14,8 @@ def build_objective(name: str, **overrides) -> Objective:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--objective", type=Objective)
     config = yaml.safe_load((CONFIGS / "objective" / f"{name}.yaml").read_text())
+    arguments = config.setdefault("init_args", {})
     if "tau_p" in overrides:
-        config["init_args"]["selection"]["init_args"]["tau_p"] = overrides.pop("tau_p")
-    config["init_args"] |= overrides
+        arguments["selection"]["init_args"]["tau_p"] = overrides.pop("tau_p")
+    arguments |= overrides
     return parser.instantiate(parser.parse_object({"objective": config})).objective

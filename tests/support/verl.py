@@ -23,7 +23,8 @@ def flat(case, rows) -> torch.Tensor:
 
 def advantages(case, estimator: str) -> torch.Tensor:
     rewards_PG = torch.tensor(case["rewards"], dtype=torch.float64).view(-1, case["group_size"])
-    return group_advantages(rewards_PG, estimator).flatten()
+    lengths_PG = torch.tensor(case["lengths"]).view(-1, case["group_size"])
+    return group_advantages(rewards_PG, lengths_PG, estimator, World()).flatten()
 
 
 def check_loss(case, objective, name: str, tolerance: float = 1e-9) -> None:

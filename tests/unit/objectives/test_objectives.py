@@ -10,7 +10,6 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.objectives import GRPO, S2T, DynamicSampling, Objective, RolloutRules
 from stapo_pl.objectives.kl import MAX_K3, MAX_LOG_RATIO, clamped_log_ratio, kl_divergence
-from stapo_pl.rollout.advantages import group_advantages, mixed_groups
 from support.carriers import random_minibatch
 from support.objectives import build_objective
 from support.places import OBJECTIVES
@@ -82,17 +81,6 @@ def test_a_far_off_token_stays_finite(generator):
     assert clamped_log_ratio(torch.zeros(1), far).item() == MAX_LOG_RATIO
 
 
-def test_equal_rewards_give_exactly_zero_advantage():
-    rewards = torch.tensor([[0.1] * 8, [0.7] * 8], dtype=torch.float32)
-    for estimator in ("grpo", "dr_grpo", "rloo"):
-        assert not group_advantages(rewards, estimator).any()
-
-
-def test_mixed_groups():
-    rewards = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.4, 0.4], [0.4, 0.5]])
-    assert mixed_groups(rewards).tolist() == [False, True, False, False, True]
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -134,7 +122,7 @@ def test_dynamic_sampling_is_checked():
 def test_rules_out_of_range_are_refused():
     with pytest.raises(ValueError, match="overlong_buffer must lie"):
         RolloutRules(overlong_buffer=1.0)
-    with pytest.raises(ValueError, match="advantage must be one of grpo, dr_grpo, rloo, got ppo"):
+    with pytest.raises(ValueError, match="advantage must be one of grpo, .*rloo.*, got ppo"):
         RolloutRules(advantage="ppo")
 
 
