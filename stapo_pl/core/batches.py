@@ -103,6 +103,8 @@ class Tokens:
     scoring pass, or from the sampler if there is no such pass."""
     reference_logprobs_T: Tensor | None = None
     """The log-probability under the reference policy."""
+    random_T: Tensor | None = None
+    """A random whole number of the token for this optimizer step, from which `draws.draw` draws."""
     weights_T: Tensor | None = None
     """The weight of the token's surrogate loss in the mini-batch. It is 0 for a silenced token."""
     correction_T: Tensor | None = None

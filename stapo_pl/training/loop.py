@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 
 from stapo_pl.core.batches import MicroBatch, MiniBatch, RolloutBatch, Tokens, TokenStatistics
+from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.seeding import reseed
 from stapo_pl.core.world import World
 from stapo_pl.objectives import Objective
@@ -110,6 +111,9 @@ class Learner:
         world, device = World(), self.scorer.device
         micros = [*mini_batch.micro_batches, *mini_batch.left_out]
         tokens = Tokens.cat([micro.tokens.to(device) for micro in micros])
+        seeds = [t.seed for t in (*mini_batch.trajectories, *mini_batch.left_out_trajectories)]
+        step = mini_batch.rollout.version + mini_batch.step
+        tokens.random_T = random_numbers(seeds, step, tokens.sequence_T)
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
         mini_batch.selected_by = None if self.objective.selection is None else statistics
         # The curve shows how many decisions differ from those of the cheaper statistics.
