@@ -105,6 +105,8 @@ class Tokens:
     """The log-probability under the reference policy."""
     random_T: Tensor | None = None
     """A random whole number of the token for this optimizer step, from which `draws.draw` draws."""
+    penalized_T: Tensor | None = None
+    """Whether an objective penalizes this token, which it decides for the whole mini-batch."""
     weights_T: Tensor | None = None
     """The weight of the token's surrogate loss in the mini-batch. It is 0 for a silenced token."""
     correction_T: Tensor | None = None

@@ -67,6 +67,20 @@ def draw(candidates_T: Tensor, count: int, random_T: Tensor, purpose: str, world
     return candidates_T & (numbers_T <= ordered[-1])
 
 
+def largest(values_T: Tensor, count: int, random_T: Tensor, world: World) -> Tensor:
+    """Returns a mask [T] of the `count` largest values of all ranks. Equal ones are drawn from.
+
+    All ranks must call this together, with the same `count`.
+    """
+    values, numbers = world.gather(values_T), world.gather(random_T)
+    if not len(values) or count < 1:
+        return torch.zeros_like(values_T, dtype=torch.bool)
+    order = numbers.argsort()
+    order = order[values[order].argsort(descending=True, stable=True)]
+    last = order[min(count, len(order)) - 1]
+    return (values_T > values[last]) | ((values_T == values[last]) & (random_T <= numbers[last]))
+
+
 def _mixed(x: Tensor) -> Tensor:
     """Returns the numbers with their bits mixed by SplitMix64. No two numbers become the same."""
     x = (x ^ _shifted(x, 30)) * _FIRST_FACTOR

@@ -5,15 +5,17 @@ Open `base.py` first: it says what an objective is made of. Each objective has a
 `dr_grpo.py`, `entropy20.py` and `stapo.py` say how they differ from it. `gspo.py` and `gmpo.py`
 have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
 other losses of a token. `gpg.py`, `rloo.py`, `opo.py`, `reinforce_pp.py`, `maxrl.py` and `otb.py`
-have other advantages. `selections.py` decides which tokens keep their loss. `corrections.py`
-corrects for the difference between sampler and trainer, and `correction_masks.py` masks what
-differs too much. `kl.py` measures the distance to another policy. `token_advantages.py` is the
-place for advantages that differ from token to token. A selection, a correction and a KL term
-combine with any objective.
+have other advantages. `kl_cov.py` and `clip_cov.py` treat a few tokens differently that they find
+by `covariance.py`. `selections.py` decides which tokens keep their loss. `corrections.py` corrects
+for the difference between sampler and trainer, and `correction_masks.py` masks what differs too
+much. `kl.py` measures the distance to another policy. `token_advantages.py` is the place for
+advantages that differ from token to token. A selection, a correction and a KL term combine
+with any objective.
 """
 
 from stapo_pl.objectives.base import Objective
 from stapo_pl.objectives.cispo import CISPO
+from stapo_pl.objectives.clip_cov import ClipCov
 from stapo_pl.objectives.correction_masks import (
     SequenceMaxK3Mask,
     SequenceMeanK3Mask,
@@ -37,6 +39,7 @@ from stapo_pl.objectives.gpg import GPG
 from stapo_pl.objectives.grpo import GRPO
 from stapo_pl.objectives.gspo import GSPO
 from stapo_pl.objectives.justrl import JustRL
+from stapo_pl.objectives.kl_cov import KLCov
 from stapo_pl.objectives.maxrl import MaxRL
 from stapo_pl.objectives.opo import OPO
 from stapo_pl.objectives.otb import OTB, OptimalTokenBaseline
@@ -66,12 +69,14 @@ __all__ = [
     "S2T",
     "SAPO",
     "STAPO",
+    "ClipCov",
     "Correction",
     "DrGRPO",
     "DynamicSampling",
     "Entropy20",
     "IcePop",
     "JustRL",
+    "KLCov",
     "MaxRL",
     "Objective",
     "OptimalTokenBaseline",

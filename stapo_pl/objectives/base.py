@@ -52,6 +52,10 @@ class Objective(ABC):
     """Whether `token_loss` is 0, and has no gradient, for a token whose advantage is 0. A class
     that overrides `token_loss` must say so itself, also if the class above it does."""
 
+    looks_at_all_tokens: ClassVar[bool] = False
+    """Whether `set_weights` needs the statistics of all tokens under the policy just before the
+    optimizer step, whatever the selection asks for."""
+
     aggregation: tensors.Aggregation = "token-mean"
     selection: Selection | None = None
     correction: Correction | None = None
@@ -111,17 +115,24 @@ class Objective(ABC):
     @property
     def needs_behavior_statistics(self) -> bool:
         """Whether something needs statistics of the policy before its first update."""
-        return self.selection is not None or self.token_advantage is not None
+        return self.decides_by_statistics or self.token_advantage is not None
+
+    @property
+    def decides_by_statistics(self) -> bool:
+        """Whether `set_weights` needs statistics."""
+        return self.selection is not None or self.looks_at_all_tokens
 
     @property
     def needs_current_statistics(self) -> bool:
-        """Whether the selection needs statistics of the policy before each optimizer step."""
-        return self.selection is not None and self.selection.statistics == "current"
+        """Whether `set_weights` needs statistics of the policy before each optimizer step."""
+        asked = self.selection is not None and self.selection.statistics == "current"
+        return asked or self.looks_at_all_tokens
 
     @property
     def needs_all_statistics(self) -> bool:
-        """Whether the selection needs statistics of tokens whose advantage is 0."""
-        return self.selection is not None and self.selection.needs_all_statistics
+        """Whether `set_weights` needs statistics of tokens whose advantage is 0."""
+        asked = self.selection is not None and self.selection.needs_all_statistics
+        return asked or self.looks_at_all_tokens
 
     @property
     def sees_all_tokens(self) -> bool:
@@ -161,7 +172,7 @@ class Objective(ABC):
         Args:
             tokens: all tokens of the mini-batch on this rank. Their weights are filled in.
             statistics: the statistics of these tokens under the policy that the selection asks for.
-                None if there is no selection.
+                None if nothing needs them.
             world: the ranks that share the mini-batch.
             max_new_tokens: the largest possible number of tokens of a response.
         """

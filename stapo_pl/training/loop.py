@@ -117,7 +117,7 @@ class Learner:
         self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
         mini_batch.selected_by = None if self.objective.selection is None else statistics
         # The curve shows how many decisions differ from those of the cheaper statistics.
-        if is_stale and behavior is not None:
+        if is_stale and behavior is not None and self.objective.selection is not None:
             by_behavior_T = self.objective.selection.select(tokens, behavior, world)
             self.curves.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
         mini_batch.is_empty = int(world.sum(torch.tensor(len(tokens), device=device))) == 0

@@ -80,7 +80,7 @@ class Scorer:
     def statistics(self, mini_batch: MiniBatch) -> TokenStatistics:
         """Returns the statistics of a mini-batch under the present policy, without gradient.
 
-        Tokens that were left out come last. If the selection does not look at them, they have no
+        Tokens that were left out come last. If nothing looks at them, they have no
         pass, and their statistics are those of a certain token.
         """
         micros, left_out = mini_batch.micro_batches, mini_batch.left_out
@@ -110,7 +110,7 @@ class Scorer:
             # A selection by current statistics has a pass of its own in each later mini-batch, so
             # it needs one here only for the first.
             asked = is_first or not objective.needs_current_statistics
-            asked &= objective.selection is not None
+            asked &= objective.decides_by_statistics
             asked |= objective.token_advantage is not None
             return self.statistics(mini_batch) if asked else None
         # The first update still sees the policy that made the rollout, so its forward pass can

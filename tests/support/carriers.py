@@ -30,6 +30,7 @@ def random_minibatch(
         sampler_logprobs_T=logprobs + 0.1 * (rand(total) - 0.5),
         old_logprobs_T=logprobs + 0.6 * (rand(total) - 0.5),
         reference_logprobs_T=logprobs + rand(total) - 0.5,
+        random_T=torch.arange(total),
     )
     # Rounded, so that ties are common.
     entropy = (3 * rand(total)).round(decimals=1)

@@ -27,21 +27,32 @@ def advantages(case, estimator: str) -> torch.Tensor:
     return group_advantages(rewards_PG, lengths_PG, estimator, World()).flatten()
 
 
+def response_tokens(case) -> tuple[Tokens, TokenStatistics]:
+    """The response tokens, and the statistics under the policy that made the rollout."""
+    lengths = torch.tensor(case["lengths"])
+    sequence_T = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    old_logprobs_T = flat(case, case["old_logp"])
+    tokens = Tokens(
+        token_ids_T=torch.zeros_like(sequence_T),
+        sequence_T=sequence_T,
+        advantages_T=advantages(case, "grpo")[sequence_T],
+        sampler_logprobs_T=old_logprobs_T,
+        rewards_T=torch.tensor(case["rewards"], dtype=torch.float64)[sequence_T],
+        group_T=sequence_T // case["group_size"],
+        old_logprobs_T=old_logprobs_T,
+        random_T=torch.arange(len(sequence_T)),
+    )
+    entropy_T, collision_T = flat(case, case["entropy"]), flat(case, case["collision"])
+    return tokens, TokenStatistics(old_logprobs_T, entropy_T, collision_T)
+
+
 def check_loss(case, objective, name: str, tolerance: float = 1e-9) -> None:
     """Compares an objective's loss and its gradient with the ones that verl gave for `name`."""
+    tokens, behavior = response_tokens(case)
     logp = flat(case, case["logp"]).requires_grad_()
-    lengths = torch.tensor(case["lengths"])
-    sequence = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    tokens = Tokens(
-        token_ids_T=torch.zeros_like(sequence),
-        sequence_T=sequence,
-        advantages_T=advantages(case, "grpo")[sequence],
-        sampler_logprobs_T=logp.detach(),
-        old_logprobs_T=flat(case, case["old_logp"]),
-    )
-    statistics = TokenStatistics(logp, flat(case, case["entropy"]), torch.zeros_like(logp))
+    statistics = TokenStatistics(logp, behavior.entropy_T, behavior.collision_T)
     padded_length = len(case["logp"][0])
-    objective.set_weights(tokens, statistics, World(), padded_length)
+    objective.set_weights(tokens, statistics.detach(), World(), padded_length)
     loss, _ = objective.loss(statistics, tokens)
     loss.backward()
     expected = case["losses"][name]

@@ -152,7 +152,7 @@ WRONG = {
     "as in objective.selection=S2T objective.tau_p=...",
     "objective=entropy20 objective.tau_p=0.1": "objective.tau_p: TopEntropy has no such key; S2T",
     "objective=dapo objective.max_rounds=1": "did you mean objective.dynamic_sampling.max_rounds?",
-    "objective.advantage=rlo": "objective.advantage=rlo: expected one of grpo, grpo_loo, grpo_batch_std, dr_grpo",
+    "objective.advantage=rlo": "objective.advantage=rlo: expected one of grpo, grpo_loo, ",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
     "objective=my_module.CISPO": "cannot be imported: ModuleNotFoundError: No module named",
     "objective=torch.nn.Linear": "objective=torch.nn.Linear: is no Objective",

@@ -53,6 +53,7 @@ def case(generator, objective) -> Case:
         sequence_T=sequence,
         advantages_T=advantages[sequence],
         sampler_logprobs_T=torch.zeros(COUNT, dtype=torch.float64),
+        random_T=torch.arange(COUNT),
     )
     made = Case(logits, tokens)
     statistics = made.statistics()

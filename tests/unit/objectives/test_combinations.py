@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 
 import pytest
-import torch
 
 from stapo_pl import objectives
 from stapo_pl.core.world import World
@@ -25,10 +24,13 @@ def test_any_selection_goes_with_any_objective(generator, name, selection):
     tokens, statistics = random_minibatch(generator, sequences=30)
     objective.set_weights(tokens, statistics, World(), 16)
     keeps_T = selection.select(tokens, statistics, World())
-    assert torch.equal(tokens.weights_T > 0, keeps_T) and not keeps_T.all()
+    kept_T = tokens.weights_T > 0
+    assert not keeps_T.all() and not (kept_T & ~keeps_T).any()
+    # Clip-Cov takes one token of all, which may be one that the selection silences.
+    assert (keeps_T & ~kept_T).sum() <= (name == "clip_cov")
     loss, metrics = objective.loss(statistics, tokens)
     assert loss.isfinite()
-    assert metrics["silenced_fraction"].tolist() == (~keeps_T).tolist()
+    assert metrics["silenced_fraction"].tolist() == (~kept_T).tolist()
     # What counts as rare is the selection's own affair, and the paper's where it has no say.
     bound = 0.1 if isinstance(selection, S2T) else 0.002
     rare_T = (tokens.advantages_T > 0) & (statistics.logprobs_T.exp() < bound)

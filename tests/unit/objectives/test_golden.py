@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stapo_pl.core.world import World
 from stapo_pl.objectives import (
     CISPO,
     DPPOKL,
@@ -15,7 +16,10 @@ from stapo_pl.objectives import (
     GSPO,
     REINFORCE,
     SAPO,
+    ClipCov,
     IcePop,
+    KLCov,
+    OptimalTokenBaseline,
     SequenceIcePop,
     SequenceMaxK3Mask,
     SequenceMeanK3Mask,
@@ -26,7 +30,7 @@ from stapo_pl.objectives import (
 )  # fmt: skip
 from stapo_pl.objectives.kl import kl_divergence
 from support.objectives import build_objective
-from support.verl import CASES, advantages, check_loss, flat
+from support.verl import CASES, advantages, check_loss, flat, response_tokens
 
 CLIPS = {"clip(0.2,0.2)": (0.2, 0.2), "clip(0.2,0.28)": (0.2, 0.28)}
 AGGREGATIONS = [
@@ -54,6 +58,10 @@ LOSSES = {
     "dppo_kl(low=0.05,high=0.05,c=20) token-mean": DPPOKL(bound_low=0.05, bound_high=0.05),
     "gpg token-mean": REINFORCE(),
     "dro(beta=0.5) token-mean": DRO(),
+    "kl_cov(ratio=0.05,coef=1.0) token-mean": KLCov(ratio=0.05),
+    # All candidates are drawn, so that which generator draws does not matter.
+    "clip_cov(ratio=1,lb=0.5,ub=5) token-mean": ClipCov(
+        ratio=1.0, band_low=0.5, clip_high=0.28),
 }  # fmt: skip
 
 
@@ -79,6 +87,13 @@ def test_advantages(case, key):
     if expected.ndim == 2:  # verl gives every token of a response the same advantage
         expected = expected[:, 0]
     torch.testing.assert_close(advantages(case, ADVANTAGES[key]), expected, rtol=0, atol=1e-9)
+
+
+def test_advantages_of_each_token(case):
+    tokens, statistics = response_tokens(case)
+    got_T = OptimalTokenBaseline().advantages(tokens, statistics, World())
+    expected_T = flat(case, case["advantages"]["otb(old_logp, collision)"])
+    torch.testing.assert_close(got_T, expected_T, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("estimator", ["k1", "k2", "k3", "abs"])
@@ -119,8 +134,8 @@ def test_corrections(case, name):
 
 
 def test_every_loss_and_correction_that_is_recorded_is_compared(case):
-    missing = {"kl_cov(ratio=0.05,coef=1.0) token-mean", "clip_cov(ratio=1,lb=0.5,ub=5) token-mean"}
-    assert case["losses"].keys() - LOSSES.keys() == missing
+    assert case["losses"].keys() == LOSSES.keys()
+    assert case["advantages"].keys() == {*ADVANTAGES, "otb(old_logp, collision)"}
     assert case["corrections"].keys() == CORRECTIONS.keys()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.world import World
 from stapo_pl.rollout.batching import collate_all, spread
 from support.carriers import trajectory
@@ -29,11 +30,12 @@ def minibatch(generator: torch.Generator, count: int = 16):
             mask[1:3] = [False, False]
         advantage = torch.randn(1, generator=generator, dtype=torch.float64).item()
         trajectories.append(trajectory(prompt, response, advantage, mask=mask))
+        trajectories[-1].seed = i
     return trajectories
 
 
 def gradient(
-    policy, old_policy, objective, micros, silenced: list[bool], skips: bool
+    policy, old_policy, objective, micros, seeds, silenced: list[bool], skips: bool
 ) -> torch.Tensor:
     """The whole path of a step: scoring, selection, then backward one by one.
 
@@ -46,6 +48,7 @@ def gradient(
     for micro, o, r in zip(micros, old, reference, strict=True):
         micro.tokens.old_logprobs_T, micro.tokens.reference_logprobs_T = o.logprobs_T, r.logprobs_T
     tokens = Tokens.cat([micro.tokens for micro in micros])
+    tokens.random_T = random_numbers(seeds, 0, tokens.sequence_T)
     objective.set_weights(tokens, current, World(), 16)
     silenced.append(bool((tokens.weights_T == 0).any()))
     policy.zero_grad()
@@ -84,15 +87,17 @@ def test_gradient_is_invariant(generator, name, regularizers):
         cut: int, order=None, padding: int = 0, policy=policy, skips: bool = True
     ) -> torch.Tensor:
         chosen = [trajectories[i] for i in order] if order is not None else trajectories
-        micros = collate_all(spread(chosen, cut), temperature=0.9)
+        parts = spread(chosen, cut)
+        seeds = [one.seed for part in parts for one in part]
+        micros = collate_all(parts, temperature=0.9)
         assert len(micros) == cut
         micros = [pad_more(micro, padding) for micro in micros]
-        return gradient(policy, old_policy, objective, micros, silenced, skips)
+        return gradient(policy, old_policy, objective, micros, seeds, silenced, skips)
 
     silenced: list[bool] = []
     whole = step(1)
     assert whole.abs().max() > 0
-    assert silenced[-1] == (objective.selection is not None)
+    assert silenced[-1] == (objective.selection is not None or name == "clip_cov")
     shuffled = torch.randperm(len(trajectories), generator=generator).tolist()
     others = {f"{cut} micro-batches": step(cut) for cut in (2, 4, 8)}
     others |= {

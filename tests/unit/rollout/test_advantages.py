@@ -44,7 +44,7 @@ def test_maxrl_divides_by_the_mean_reward():
 
 
 def test_maxrl_refuses_negative_rewards():
-    with pytest.raises(TrainingError, match="maxrl divides by the mean.* 2 rewards .* negative"):
+    with pytest.raises(TrainingError, match=r"maxrl divides by the mean.* 2 rewards .* negative"):
         advantages("maxrl", [[1, -1], [-0.5, 0]])
 
 
