@@ -13,6 +13,7 @@ import yaml
 _ELSEWHERE = {
     "model.path": ("model", "model_name", "model_name_or_path", "model_path", "pretrained", "hf"),
     "model.reference_path": ("ref", "ref_model", "reference", "reference_model"),
+    "model.teacher_path": ("teacher", "teacher_model", "teacher_model_name_or_path"),
     "model.optimizer.lr": ("lr", "learning_rate", "learningrate"),
     "model.optimizer.betas": ("beta1", "beta2", "adam_beta1", "adam_beta2"),
     "model.lr_schedule": ("lr_scheduler", "lr_scheduler_type", "scheduler"),

@@ -103,6 +103,8 @@ class Tokens:
     scoring pass, or from the sampler if there is no such pass."""
     reference_logprobs_T: Tensor | None = None
     """The log-probability under the reference policy."""
+    teacher_logprobs_T: Tensor | None = None
+    """The log-probability under a teacher."""
     random_T: Tensor | None = None
     """A random whole number of the token for this optimizer step, from which `draws.draw` draws."""
     penalized_T: Tensor | None = None

@@ -96,6 +96,7 @@ def plan_memory(
     compute_dtype: torch.dtype = torch.float32,
     prepare: Callable[[Policy], None] = lambda policy: None,
     needs_reference: bool = False,
+    teacher: PreTrainedConfig | None = None,
     cpu_offload: bool = False,
     device_bytes: int | None = None,
 ) -> MemoryPlan:
@@ -119,6 +120,7 @@ def plan_memory(
         prepare: a function that is applied to the policy before it is trained.
         needs_reference: whether there is a reference policy. It is taken to be as large as the
             policy.
+        teacher: the Hugging Face configuration of a teacher, if there is one.
         cpu_offload: whether everything that is sharded is kept in the host's memory.
         device_bytes: memory of a rank's device; None if it is not known.
     """
@@ -152,6 +154,11 @@ def plan_memory(
     ]
     if needs_reference:
         lines.append(Line("reference", "", weights, weights, weights))
+    if teacher is not None:
+        with torch.device("meta"):
+            count_of_teacher, _ = _count(AutoModelForCausalLM.from_config(teacher, dtype=dtype))
+        held = _part(count_of_teacher * dtype.itemsize, shards)
+        lines.append(Line("teacher", f"{part}{count_of_teacher:,}", held, held, held))
     if cpu_offload and on_gpu:
         lines = [Line(line.name, f"{_gib(line.step)} GiB on the host") for line in lines]
     working = {"head chunk": passes.head, "layer": passes.layers}

@@ -6,11 +6,11 @@ Open `base.py` first: it says what an objective is made of. Each objective has a
 have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
 other losses of a token. `gpg.py`, `rloo.py`, `opo.py`, `reinforce_pp.py`, `maxrl.py` and `otb.py`
 have other advantages. `kl_cov.py` and `clip_cov.py` treat a few tokens differently that they find
-by `covariance.py`. `selections.py` decides which tokens keep their loss. `corrections.py` corrects
-for the difference between sampler and trainer, and `correction_masks.py` masks what differs too
-much. `kl.py` measures the distance to another policy. `token_advantages.py` is the place for
-advantages that differ from token to token. A selection, a correction and a KL term combine
-with any objective.
+by `covariance.py`. `opd.py` learns from a teacher. `selections.py` decides which tokens keep their
+loss. `corrections.py` corrects for the difference between sampler and trainer, and
+`correction_masks.py` masks what differs too much. `kl.py` measures the distance to another policy.
+`token_advantages.py` is the place for advantages that differ from token to token. A selection, a
+correction and a KL term combine with any objective.
 """
 
 from stapo_pl.objectives.base import Objective
@@ -41,6 +41,7 @@ from stapo_pl.objectives.gspo import GSPO
 from stapo_pl.objectives.justrl import JustRL
 from stapo_pl.objectives.kl_cov import KLCov
 from stapo_pl.objectives.maxrl import MaxRL
+from stapo_pl.objectives.opd import OPD, Distillation
 from stapo_pl.objectives.opo import OPO
 from stapo_pl.objectives.otb import OTB, OptimalTokenBaseline
 from stapo_pl.objectives.reinforce import REINFORCE
@@ -62,6 +63,7 @@ __all__ = [
     "GPG",
     "GRPO",
     "GSPO",
+    "OPD",
     "OPO",
     "OTB",
     "REINFORCE",
@@ -71,6 +73,7 @@ __all__ = [
     "STAPO",
     "ClipCov",
     "Correction",
+    "Distillation",
     "DrGRPO",
     "DynamicSampling",
     "Entropy20",

@@ -113,6 +113,11 @@ class Objective(ABC):
         return self.kl_coef != 0 or asked
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher must compute log-probabilities of the rollout."""
+        return self.token_advantage is not None and self.token_advantage.needs_teacher
+
+    @property
     def needs_behavior_statistics(self) -> bool:
         """Whether something needs statistics of the policy before its first update."""
         return self.decides_by_statistics or self.token_advantage is not None

@@ -23,6 +23,8 @@ class TokenAdvantage(ABC):
 
     needs_reference: bool = False
     """Whether this class reads `tokens.reference_logprobs_T`."""
+    needs_teacher: bool = False
+    """Whether this class reads `tokens.teacher_logprobs_T`."""
 
     @abstractmethod
     def advantages(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:

@@ -121,6 +121,32 @@ def check_vocabulary(config: PreTrainedConfig, path: str, key: str) -> None:
         )
 
 
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, path: str, key: str) -> None:
+    """Checks that the model at `path` means the same tokens by the same numbers.
+
+    Args:
+        tokenizer: of the policy.
+        path: model folder or hub name.
+        key: the setting that names it, for errors.
+
+    Raises:
+        ConfigError: a token differs.
+    """
+    own, other = tokenizer.get_vocab(), load_tokenizer(path, key).get_vocab()
+    differs = sorted(
+        (number, token)
+        for vocabulary, opposite in ((own, other), (other, own))
+        for token, number in vocabulary.items()
+        if opposite.get(token) != number
+    )
+    if differs:
+        number, token = differs[0]
+        raise ConfigError(
+            f"{key}={path}: its tokenizer is not that of the policy: {len(differs)} entries "
+            f"differ, the first is {token!r} as token {number}"
+        )
+
+
 def loaded(key: str, path: str, what: str, load: Callable[[str], Any]) -> Any:
     """Calls `load` with a model folder or hub name and returns the result.
 

@@ -123,6 +123,15 @@ def initial_adapter(name: str, shape: torch.Size) -> Tensor:
     return uniform.uniform_(-bound, bound, generator=generator)
 
 
+def check_dropout(lora: LoRA | None, dropout: bool) -> None:
+    """Raises ConfigError if adapters have dropout, and updates use none."""
+    if lora is not None and lora.dropout and not dropout:
+        raise ConfigError(
+            f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
+            "otherwise, so that they see the policy that was sampled from and scored"
+        )
+
+
 @contextmanager
 def adapters_off(policy: Policy) -> Iterator[None]:
     """A context manager: inside, the policy computes without its adapters."""

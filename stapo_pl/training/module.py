@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import lightning as L
@@ -21,14 +21,15 @@ from stapo_pl.core.types import Decoding
 from stapo_pl.core.world import World
 from stapo_pl.evaluation.validation import over_tasks
 from stapo_pl.objectives.base import Objective
-from stapo_pl.policy.loading import check_vocabulary, load_config, load_policy, load_tokenizer
-from stapo_pl.policy.lora import LoRA, adapters_off
+from stapo_pl.policy.loading import load_config, load_policy, load_tokenizer
+from stapo_pl.policy.lora import LoRA, adapters_off, check_dropout
 from stapo_pl.policy.model import Policy, shipped_policy
 from stapo_pl.policy.preparation import Preparation
 from stapo_pl.policy.saved import check_alpha, check_shapes, description
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.training.curves import RolloutCurves, StepCurves
 from stapo_pl.training.events import Events, RolloutDone, StepDone
+from stapo_pl.training.frozen import FrozenPolicies
 from stapo_pl.training.gap import SamplerGap
 from stapo_pl.training.loop import Learner
 from stapo_pl.training.private import forget_logged, is_inside_mini_batch
@@ -46,6 +47,7 @@ class PolicyModule(L.LightningModule):
             that comes with the package.
         reference_path: the model folder or hub name of the reference policy. None is the policy to
             start from. It is loaded only if the objective needs it.
+        teacher_path: the model folder or hub name of a teacher, if the objective learns from one.
         lora: adapters that are trained instead of the whole policy. None trains the whole policy.
         dropout: whether updates use the dropout of the model and of the adapters. Scoring and
             sampling use none, so the ratio is then not 1 before the first update.
@@ -63,7 +65,7 @@ class PolicyModule(L.LightningModule):
         on_sampler_gap: what happens above a bound: `warn`, or `raise` before an update.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or a teacher is missing or has no use.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class PolicyModule(L.LightningModule):
         optimizer: OptimizerCallable,
         path: str | None = None,
         reference_path: str | None = None,
+        teacher_path: str | None = None,
         lora: LoRA | None = None,
         dropout: bool = False,
         packing: bool = False,
@@ -87,11 +90,7 @@ class PolicyModule(L.LightningModule):
         if warmup_steps < 0:
             raise ConfigError(f"model.warmup_steps must not be negative, got {warmup_steps}")
         self.gap = SamplerGap(max_sampler_gap_mean, max_sampler_gap_kl, on_sampler_gap)
-        if lora is not None and lora.dropout and not dropout:
-            raise ConfigError(
-                f"model.lora.dropout={lora.dropout} needs model.dropout=true: updates drop nothing "
-                "otherwise, so that they see the policy that was sampled from and scored"
-            )
+        check_dropout(lora, dropout)
         self.objective = objective
         self.path = str(shipped_policy()) if path is None else path
         self.reference_path = self.path if reference_path is None else reference_path
@@ -101,8 +100,8 @@ class PolicyModule(L.LightningModule):
         self.optimizer = optimizer
         self.lr_schedule, self.warmup_steps = lr_schedule, warmup_steps
         self.policy: Policy | None = None
-        # A list hides it from Lightning, so that it is no submodule and is in no checkpoint.
-        self._reference: list[Policy] = []
+        own_reference = None if self.reference_is_base else self.reference_path
+        self.frozen = FrozenPolicies(objective, own_reference, teacher_path)
         self.validation_metrics = Means()
 
     @cached_property
@@ -165,12 +164,9 @@ class PolicyModule(L.LightningModule):
                 "model.dropout=true: updates drop activations, scoring and sampling do not. Ratios "
                 "are not 1 before the first update, clipping and corrections act on this noise"
             )
-        if not self.objective.needs_reference or self.reference_is_base or self._reference:
-            return
-        key, path = "model.reference_path", self.reference_path
-        check_vocabulary(self.model_config, path, key)
-        reference = self._load(path, key, self.preparation.frozen).eval()
-        self._reference = [reference if self.device_mesh is not None else reference.to(self.device)]
+        load = partial(self._load, prepare=self.preparation.frozen)
+        device = self.device if self.device_mesh is None else None
+        self.frozen.load(load, device, self.model_config, self.tokenizer)
 
     def configure_optimizers(self):
         try:
@@ -194,7 +190,11 @@ class PolicyModule(L.LightningModule):
         if self.reference_is_base:
             with adapters_off(self.policy):
                 return self._forward(self.policy, micro)
-        return self._forward(self._reference[0], micro)
+        return self._forward(self.frozen.reference, micro)
+
+    def teacher_statistics(self, micro: MicroBatch) -> TokenStatistics:
+        """Returns statistics of the teacher, without gradient."""
+        return self._forward(self.frozen.teacher, micro)
 
     @torch.no_grad()
     def _forward(self, policy: Policy, micro: MicroBatch) -> TokenStatistics:

@@ -70,6 +70,7 @@ def plan_run(
             prepare=prepare,
             # With adapters, the reference is the policy without them, and needs no weights.
             needs_reference=module.objective.needs_reference and not module.reference_is_base,
+            teacher=module.frozen.teacher_config,
             cpu_offload=sharded and strategy.cpu_offload,
             device_bytes=device_memory(device, ranks // nodes),
         )

@@ -34,6 +34,9 @@ class Passes(Protocol):
     def reference_statistics(self, micro: MicroBatch) -> TokenStatistics:
         """Returns the statistics of the reference policy, without gradient."""
 
+    def teacher_statistics(self, micro: MicroBatch) -> TokenStatistics:
+        """Returns the statistics of the teacher, without gradient."""
+
 
 @dataclass
 class Scorer:
@@ -67,6 +70,9 @@ class Scorer:
             for micro in mini_batch.micro_batches:
                 statistics = self.passes.reference_statistics(micro)
                 micro.tokens.reference_logprobs_T = statistics.logprobs_T
+        if self.objective.needs_teacher:
+            for micro in mini_batch.micro_batches:
+                micro.tokens.teacher_logprobs_T = self.passes.teacher_statistics(micro).logprobs_T
         # A token advantage may compare tokens of the whole mini-batch, so all are joined first.
         if self.objective.token_advantage is not None:
             micros = mini_batch.micro_batches
