@@ -3,6 +3,6 @@
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["stapo_pl*"]), "stapo_pl.configs"],
-    package_dir={"stapo_pl.configs": "configs"},
+    packages=[*find_packages(include=["stapo_pl*"]), "stapo_pl.configs", "stapo_pl.golden"],
+    package_dir={"stapo_pl.configs": "configs", "stapo_pl.golden": "tests/golden"},
 )

@@ -21,6 +21,7 @@ COMMANDS = {
     "shadows": "shows what other objectives would have done in a run: stapo shadows RUN grpo",
     "sweep": "trains with all combinations of settings: stapo sweep objective=grpo,stapo",
     "compare": "shows how runs or evaluations differ: stapo compare logs/NAME logs/OTHER",
+    "conformance": "checks an objective of yours: stapo conformance my_package.MyLoss --like KEY",
     "inspect": "makes one HTML page of a run's tokens: stapo inspect logs/NAME",
 }
 _GRAMMARS = {"fit": FIT, "evaluate": EVALUATE}
@@ -31,7 +32,7 @@ def main() -> None:
     command, *words = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help", "help"):
         print("stapo COMMAND WORDS; each command says more with --help\n")
-        print("\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items()))
+        print("\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items()))
     elif command not in COMMANDS:
         known = f"there are {', '.join(COMMANDS)}"
         print(

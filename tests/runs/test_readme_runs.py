@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
+from stapo_pl.cli import conformance
 from support.fitting import fit, make, scalars
+from support.places import ROOT
 
 
 def test_a_reward_of_ones_own_trains(shown, tmp_path):
@@ -16,6 +21,15 @@ def test_an_objective_of_ones_own_trains(own_objective, tmp_path):
     cli = fit(make(tmp_path, "objective=my_objectives.CISPO", "objective.clip_high=0.3"))
     assert isinstance(cli.model.objective, own_objective.CISPO)
     assert cli.model.objective.clip_high == 0.3 and cli.trainer.global_step == 4
+
+
+def test_the_command_that_checks_it_says_that_it_equals_verl(own_objective, capsys):
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"^    python scripts/conformance\.py (.*)$", readme, re.MULTILINE)
+    conformance.main(shlex.split(shown, comments=True))
+    head, _, *table = capsys.readouterr().out.splitlines()
+    assert head.endswith("cispo(low=0.2,high=0.28) token-mean")
+    assert len(table) == 9 and all("| passed |" in row for row in table[2:])
 
 
 def test_a_task_of_ones_own_trains(shown, tmp_path):

@@ -30,7 +30,7 @@ def installed(tmp_path_factory) -> Path:
     """The bin folder of a fresh environment with the wheel, beside the packages of this one."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    for name in ("stapo_pl", "configs"):
+    for name in ("stapo_pl", "configs", "tests/golden"):
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
         )
@@ -63,3 +63,14 @@ def test_the_command_trains_from_an_empty_folder(installed, tmp_path):
     (package,) = installed.parent.glob("lib/python*/site-packages/stapo_pl")
     assert {p.name for p in (package / "configs").iterdir()} >= {"fit.yaml", "objective", "task"}
     assert (package / "py.typed").is_file()
+
+
+def test_the_command_checks_an_objective_of_ones_own(installed, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    code = "from stapo_pl.objectives import CISPO\nclass Mine(CISPO):\n    pass\n"
+    (tmp_path / "mine.py").write_text(code)
+    words = ["conformance", "mine.Mine", "--like", "cispo(low=0.2"]
+    output = run(installed / "stapo", *words, cwd=tmp_path, env=environment)
+    assert "cispo(low=0.2,high=0.28) token-mean" in output and output.count(" passed ") == 7
+    (package,) = installed.parent.glob("lib/python*/site-packages/stapo_pl")
+    assert {path.name for path in (package / "golden").iterdir()} == {"verl_0.9.1.json"}
