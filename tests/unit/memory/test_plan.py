@@ -262,7 +262,7 @@ def test_a_reference_is_one_more_set_of_weights():
 
 def test_a_teacher_has_the_weights_of_its_own_model():
     larger = copy.deepcopy(SMALL)
-    larger.num_hidden_layers *= 3
+    larger.vocab_size *= 3
     with_one = plan.__wrapped__(teacher=larger)
     assert with_one["teacher"].step > with_one["weights"].step
     assert with_one.total.step - plan().total.step == with_one["teacher"].step
