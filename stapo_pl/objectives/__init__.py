@@ -4,7 +4,8 @@ Open `base.py` first: it says what an objective is made of. Each objective has a
 `clipped.py` holds the range of a ratio, `grpo.py` the clipped loss, and `justrl.py`, `dapo.py`,
 `dr_grpo.py`, `entropy20.py` and `stapo.py` say how they differ from it. `gspo.py` and `gmpo.py`
 have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and `reinforce.py` have
-other losses of a token. `selections.py` decides which tokens keep their loss. `corrections.py`
+other losses of a token. `selections.py` decides which tokens keep their loss, and
+`rare_selections.py` which rare tokens do. `corrections.py`
 corrects for the difference between sampler and trainer, and `correction_masks.py` masks what
 differs too much. `kl.py` measures the distance to another policy. `token_advantages.py` is the
 place for advantages that differ from token to token. A selection, a correction and a KL term
@@ -35,9 +36,16 @@ from stapo_pl.objectives.gmpo import GMPO
 from stapo_pl.objectives.grpo import GRPO
 from stapo_pl.objectives.gspo import GSPO
 from stapo_pl.objectives.justrl import JustRL
+from stapo_pl.objectives.rare_selections import (
+    S2T,
+    AllRare,
+    HighEntropyRare,
+    RandomRare,
+    RareSelection,
+)
 from stapo_pl.objectives.reinforce import REINFORCE
 from stapo_pl.objectives.sapo import SAPO
-from stapo_pl.objectives.selections import S2T, Selection, TopEntropy
+from stapo_pl.objectives.selections import Selection, TopEntropy
 from stapo_pl.objectives.stapo import STAPO
 from stapo_pl.objectives.token_advantages import TokenAdvantage
 from stapo_pl.rollout.rules import DynamicSampling, RolloutRules
@@ -55,13 +63,17 @@ __all__ = [
     "S2T",
     "SAPO",
     "STAPO",
+    "AllRare",
     "Correction",
     "DrGRPO",
     "DynamicSampling",
     "Entropy20",
+    "HighEntropyRare",
     "IcePop",
     "JustRL",
     "Objective",
+    "RandomRare",
+    "RareSelection",
     "RolloutRules",
     "Selection",
     "SequenceIcePop",
