@@ -162,8 +162,7 @@ WRONG = {
     "objective.selection, a key sets the last item",
     "objective=grpo objective.selection=[] objective.tau_p=0.1": "choose what has it first",
     "objective=grpo objective.selection=[S2T] objective.tau_p=x": "tau_p=x: expected a number",
-    'objective=grpo objective.selection=[{"class_path":"S2T","init_args":{"tau_p":"x"}}]':
-    "objective.tau_p=x: expected a number",
+    'objective.selection=[{"class_path":"S2T","init_args":{"tau_p":"x"}}]': "tau_p=x: expected a",
     "objective=dapo objective.max_rounds=1": "did you mean objective.dynamic_sampling.max_rounds?",
     "objective.advantage=rlo": "objective.advantage=rlo: expected one of grpo, dr_grpo, rloo",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
