@@ -7,23 +7,17 @@ import random
 from statistics import mean, stdev
 
 import pytest
-import torch
 
-from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.types import Rollout
 from stapo_pl.core.world import World
 from stapo_pl.objectives import DAPO, GRPO, S2T, TopEntropy
 from stapo_pl.rollout.batching import cut
 from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.sizes import BatchSizes
-from stapo_pl.training.scoring import Scorer
 from support.carriers import trajectory
 from support.objectives import build_objective
 from support.places import OBJECTIVES
-from support.policies import tiny_policy
-
-VOCABULARY = 40
+from support.steps import VOCABULARY, Passes, gradient
 
 
 def responses(count: int = 24, teaching: int = 3, seed: int = 0):
@@ -93,66 +87,23 @@ def test_nothing_is_left_out_where_little_would_be_saved():
     assert sum(one.curve_weight == 0 for one in filtered) >= 2
 
 
-class Passes:
-    """The passes of a policy and of one that was a little different, counted."""
-
-    dropout = False
-    device = torch.device("cpu")
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.policy, self.old = (tiny_policy(VOCABULARY, seed=1) for _ in range(2))
-        with torch.no_grad():
-            for p in self.old.parameters():
-                p += 0.02 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
-        self.sequences = 0
-
-    def statistics(self, micro) -> TokenStatistics:
-        with torch.no_grad():
-            return self.old(micro)
-
-    def current(self, micro) -> TokenStatistics:
-        self.sequences += len(micro.lengths)
-        return self.policy(micro)
-
-
-def gradient(objective, passes: Passes, trajectories, pruning, micro_batches: int):
-    """The whole path of a step, and the surrogate loss."""
-    sizes = BatchSizes(len(trajectories), 2, len(trajectories), 1)
-    rollout = Rollout(0, [[one] for one in trajectories])
-    (mini_batch,) = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning, World()).mini_batches
-    Scorer(objective, passes, "recompute", 2).score(mini_batch, is_first=True)
-    micros = [*mini_batch.micro_batches, *mini_batch.left_out]
-    tokens = Tokens.cat([micro.tokens for micro in micros])
-    seeds = [t.seed for t in (*mini_batch.trajectories, *mini_batch.left_out_trajectories)]
-    tokens.random_T = random_numbers(seeds, 0, tokens.sequence_T)
-    objective.set_weights(tokens, mini_batch.behavior, World(), 20)
-    passes.policy.zero_grad()
-    parts = tokens.split([len(micro.tokens) for micro in micros])
-    total = 0.0
-    for micro, part in zip(mini_batch.micro_batches, parts, strict=False):
-        micro.tokens = part
-        loss, _ = objective.loss(passes.current(micro), part)
-        loss.backward()
-        total += loss.item()
-    return torch.cat([p.grad.flatten() for p in passes.policy.parameters()]), total
-
-
 @pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-mean", None])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_gradient_is_that_of_all_sequences(generator, name, aggregation):
     overrides = {"aggregation": aggregation} if aggregation else {}
     objective = build_objective(name, **overrides | ({"tau_p": 0.05} if "stapo" in name else {}))
     if not objective.can_prune:
-        # Their penalties, and the last token of a group's longest response, have a gradient where
-        # the advantage of a sequence is 0.
-        assert name in ("dro", "kl_cov", "otb")
+        # Their penalties, their baselines and their teacher give tokens a gradient where the
+        # advantage of the sequence is 0.
+        assert name in ("dro", "kl_cov", "opd", "otb")
         return
     passes, made = Passes(generator), responses()
-    whole, loss = gradient(objective, passes, made, None, 1)
+    alone = [[one] for one in made]
+    whole, loss = gradient(objective, passes, alone, None, 1)
     all_sequences, passes.sequences = passes.sequences, 0
     assert whole.abs().max() > 0 and all_sequences == len(made)
     for micro_batches in (1, 3):
-        pruned, its_loss = gradient(objective, passes, made, Pruning(0.05, 1), micro_batches)
+        pruned, its_loss = gradient(objective, passes, alone, Pruning(0.05, 1), micro_batches)
         assert (pruned - whole).norm() / whole.norm() < 1e-9
         assert its_loss == pytest.approx(loss, abs=1e-12)
     assert passes.sequences < 2 * 0.6 * all_sequences

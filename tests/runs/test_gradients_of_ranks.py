@@ -1,0 +1,87 @@
+"""Two processes have the gradient of one, for every objective, selection and pruning."""
+
+from __future__ import annotations
+
+import random
+from itertools import product
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from stapo_pl.objectives import S2T
+from stapo_pl.rollout.pruning import Pruning
+from support.carriers import trajectory
+from support.commands import fork
+from support.objectives import build_objective
+from support.places import OBJECTIVES
+from support.steps import VOCABULARY, Passes, gradient
+
+GROUPS, GROUP_SIZE = 6, 4
+CASES = [
+    f"{name}{s2t}{prune}" for name, s2t, prune in product(OBJECTIVES, ("", "+s2t"), ("", " pruned"))
+]
+
+
+def groups() -> list[list]:
+    """Groups of responses of unlike length. Every third group teaches nothing."""
+    draw, made = random.Random(0), []
+    for place in range(GROUPS):
+        group = []
+        for sample in range(GROUP_SIZE):
+            advantage = draw.gauss(0, 1) if place % 3 else 0.0
+            prompt, response = (
+                [draw.randrange(2, VOCABULARY) for _ in range(n)]
+                for n in (3 + place % 4, draw.randint(1, 20))
+            )
+            group.append(trajectory(prompt, response, advantage, reward=float(advantage > 0)))
+            group[-1].place, group[-1].seed = place, place * GROUP_SIZE + sample
+        made.append(group)
+    return made
+
+
+def gradients(mine) -> dict[str, tuple[torch.Tensor, float]]:
+    """The gradient and the loss in each case, of the groups of this rank and of the others."""
+    found = {}
+    for case in CASES:
+        name = case.removesuffix(" pruned").removesuffix("+s2t")
+        objective = build_objective(name)
+        if "+s2t" in case:
+            objective.selection = S2T(tau_p=0.05)
+        pruning = Pruning(0.05, 1) if case.endswith(" pruned") and objective.can_prune else None
+        passes = Passes(torch.Generator().manual_seed(0))
+        found[case] = gradient(objective, passes, mine, pruning, 2, GROUPS)
+    return found
+
+
+def one_of_two_ranks(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.save(gradients(groups()[rank::2]), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    fork(one_of_two_ranks, str(folder))
+    ranks = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return gradients(groups()), *ranks
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_of_two_ranks_is_that_of_one(found, case):
+    whole, loss = found[0][case]
+    assert whole.abs().max() > 0
+    for part, its_loss in (rank[case] for rank in found[1:]):
+        assert (part - whole).norm() / whole.norm() < 1e-9
+        assert its_loss == pytest.approx(loss, abs=1e-12)
+    # And pruning changes nothing.
+    unpruned = found[0][case.removesuffix(" pruned")][0]
+    assert (unpruned - whole).norm() / whole.norm() < 1e-9
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_silencing_changes_the_gradient(found, name):
+    plain, silenced = found[0][name][0], found[0][f"{name}+s2t"][0]
+    assert (silenced - plain).norm() / plain.norm() > 1e-6
