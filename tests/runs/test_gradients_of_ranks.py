@@ -24,15 +24,18 @@ CASES = [
 
 
 def groups() -> list[list]:
-    """Groups of responses of unlike length. Every third group teaches nothing."""
+    """Groups of responses of unlike length. Every third group teaches nothing.
+
+    Responses of one rank are longer, so that it gives some of a group to the other rank.
+    """
     draw, made = random.Random(0), []
     for place in range(GROUPS):
         group = []
         for sample in range(GROUP_SIZE):
-            advantage = draw.gauss(0, 1) if place % 3 else 0.0
+            advantage = draw.gauss(0, 1) if place % 3 < 2 else 0.0
             prompt, response = (
                 [draw.randrange(2, VOCABULARY) for _ in range(n)]
-                for n in (3 + place % 4, draw.randint(1, 20))
+                for n in (3 + place % 4, draw.randint(1, 20) // (1 + 2 * (place % 2)) + 1)
             )
             group.append(trajectory(prompt, response, advantage, reward=float(advantage > 0)))
             group[-1].place, group[-1].seed = place, place * GROUP_SIZE + sample
@@ -45,7 +48,7 @@ def gradients(mine) -> dict[str, tuple[torch.Tensor, float]]:
     found = {}
     for case in CASES:
         name = case.removesuffix(" pruned").removesuffix("+s2t")
-        objective = build_objective(name)
+        objective = build_objective(name, **({"ratio": 0.1} if "_cov" in name else {}))
         if "+s2t" in case:
             objective.selection = S2T(tau_p=0.05)
         pruning = Pruning(0.05, 1) if case.endswith(" pruned") and objective.can_prune else None
