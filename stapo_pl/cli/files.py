@@ -25,8 +25,20 @@ _NO_FILE = {
     "task": "rows of your own are task.path=",
     "reward": "a function of your own is reward=function reward.path=",
 }
-# Earlier names of files, and their names now.
-_RENAMED = {"task=verl_parquet": "file"}
+# Earlier names of files, and those of the same thing in verl and TRL, and their names here.
+_RENAMED = {
+    "task=verl_parquet": "file",
+    "objective=geo_mean": "gmpo",
+    "objective=optimal_token_baseline": "otb",
+    "objective=reinforce_plus_plus": "reinforce_pp",
+}
+# Names in verl and TRL of what no file is, and the words for it.
+_WORDS = {
+    "objective=bnpo": "objective=grpo objective.aggregation=token-mean",
+    "objective=reinforce_plus_plus_baseline": "objective=reinforce_pp "
+    "objective.advantage=reinforce_pp_baseline",
+    "objective=vanilla": "objective=grpo objective.aggregation=token-mean",
+}
 # The import path of a class, as opposed to the name or path of a file.
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
 
@@ -43,11 +55,15 @@ def find_config(folder: Path, name: str) -> Path:
     """
     word = f"{folder.name}={name}"
     if word in _RENAMED:
-        print(f"{word} is called {folder.name}={_RENAMED[word]} now", file=sys.stderr)
+        print(f"{word} is called {folder.name}={_RENAMED[word]} here", file=sys.stderr)
         name = _RENAMED[word]
     for path in (folder / f"{name}.yaml", Path(name)):
         if path.is_file() and path.suffix in (".yaml", ".yml"):
             return path
+    if word in _WORDS:
+        raise OverrideError(
+            f"{word}: no such file in {folder}; the words for it are {_WORDS[word]}"
+        )
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     hint = nearest(name, known)
     if folder.name in _NO_FILE:

@@ -47,6 +47,7 @@ from support.places import CONFIGS
             "objective.kl_coef=1 model.reference_path=/no",
             "model.reference_path=/no: no such folder",
         ),
+        ("objective=bnpo", "the words for it are objective=grpo objective.aggregation=token-mean"),
         ("objective=opd", "model.teacher_path is null: this objective learns from a teacher"),
         ("model.teacher_path=/no", "model.teacher_path=/no: nothing would learn from it; take"),
         ("objective=opd model.teacher_path=/no", "model.teacher_path=/no: no such folder"),
@@ -147,4 +148,17 @@ def test_a_file_of_ones_own(tmp_path):
 
 def test_a_file_that_was_renamed_is_found_and_the_new_name_said(capsys):
     assert expand(["task=verl_parquet"], CONFIGS) == expand(["task=file"], CONFIGS)
-    assert capsys.readouterr().err == "task=verl_parquet is called task=file now\n"
+    assert capsys.readouterr().err == "task=verl_parquet is called task=file here\n"
+
+
+@pytest.mark.parametrize(
+    "theirs, ours",
+    [
+        ("geo_mean", "gmpo"),
+        ("optimal_token_baseline", "otb"),
+        ("reinforce_plus_plus", "reinforce_pp"),
+    ],
+)
+def test_names_of_verl_and_trl_answer_with_ours(capsys, theirs, ours):
+    assert expand([f"objective={theirs}"], CONFIGS) == expand([f"objective={ours}"], CONFIGS)
+    assert capsys.readouterr().err == f"objective={theirs} is called objective={ours} here\n"
