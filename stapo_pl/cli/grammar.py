@@ -125,7 +125,7 @@ FIT = Grammar(
     short={
         f"model.objective.{key}": f"model.objective.{place}.{key}"
         for place, keys in {
-            "selection": ("tau_p", "quantile", "scope", "statistics", "fraction"),
+            "selection": ("tau_p", "sign", "quantile", "scope", "statistics", "fraction"),
             "rollout": (
                 "advantage", "dynamic_sampling", "overlong_buffer", "overlong_filtering",
             ),

@@ -130,7 +130,10 @@ def accepts_plainly(kind: Any, text: str) -> bool:
 
     The parser checks lists and mappings of classes.
     """
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
     lists = [m for m in members(kind) if get_origin(m) in (list, Iterable)]
     if value is None or isinstance(value, list):
         return types.NoneType in members(kind) if value is None else bool(lists)
@@ -142,6 +145,12 @@ def items(kind: Any) -> Any:
     """Returns the type of the values of a mapping with free keys, or None for other types."""
     found = [get_args(m)[1] for m in members(kind) if get_origin(m) in (dict, Mapping)]
     return found[0] if found else None
+
+
+def listed(kind: Any) -> Any:
+    """Returns the type of the items of a list whose items may name classes, or None."""
+    found = [get_args(m)[0] for m in members(kind) if get_origin(m) in (list, Iterable)]
+    return found[0] if found and classes(found[0]) else None
 
 
 def literals(kind: Any) -> list[str]:

@@ -96,6 +96,9 @@ def is_in(key: str, places: tuple[str, ...]) -> bool:
 def _text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, list) and value and all(map(_is_class, value)):
+        names = "_".join(item["class_path"].rpartition(".")[2] for item in value)
+        return f"_{names}-{_checksum(json.dumps(value))}"  # settings of each class are in it
     is_path = isinstance(value, str) and re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z]\w*", value)
     text = value.rpartition(".")[2] if is_path else value
     text = text if isinstance(text, str) else json.dumps(text)
@@ -103,6 +106,10 @@ def _text(value: Any) -> str:
     if len(text) > _LONGEST_VALUE:
         text = f"{text[-_LONGEST_VALUE + 7 :].strip('_.-')}-{_checksum(str(value))}"
     return f"_{text}"
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, dict) and "class_path" in value
 
 
 def _checksum(text: str) -> str:

@@ -75,6 +75,14 @@ def as_mapping(value: Any) -> Any:
     return value
 
 
+def as_list(value: Any) -> Any:
+    """Returns the list that a text holds. Any other value is returned unchanged."""
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(yaml.YAMLError):
+            return yaml.safe_load(value)
+    return value
+
+
 def as_text(value: Any) -> str:
     """Returns a value of a YAML file as the text that a word would give."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -27,13 +27,14 @@ from stapo_pl.cli.kinds import (
     find_class,
     is_settings,
     items,
+    listed,
     literals,
     members,
     required,
     settings,
     why_not,
 )
-from stapo_pl.cli.units import Unit, as_mapping, as_text, leaves, place_of, read, units
+from stapo_pl.cli.units import Unit, as_list, as_mapping, as_text, leaves, place_of, read, units
 from stapo_pl.core.errors import ConfigError
 
 # A text that can be the name of a class.
@@ -204,8 +205,11 @@ class Words:
         if is_settings(possible[0]):
             self._is_in_bundle = True
             return self._check(settings(possible[0]), at, parts, value)
-        if (name := self._chosen.get(at, "")).startswith("["):
-            return value  # the key belongs to the last item of a list, which the parser checks
+        name, of_list = self._chosen.get(at, ""), ""
+        if name.startswith("["):
+            # The parser takes the key for one of the last item.
+            kind, name = listed(kind), (as_list(name) or [{}])[-1].get("class_path", "")
+            of_list = f"; of the list {where}, a key sets the last item"
         cls = find_class(kind, name)
         if cls is not None and parts[0] in arguments(cls):
             return self._check(settings(cls), at, parts, value)
@@ -215,13 +219,14 @@ class Words:
             is_one = len(having) == 1 and where not in self.grammar.groups
             without = f"{where} is null, " if name == "null" else ""
             words = f"{where}={having[0] if is_one else 'NAME'} {given}=..."
-            raise ConfigError(f"{given}: {without}choose what has it first, as in {words}")
+            names = f"; NAME is one of {', '.join(having)}" if len(having) > 1 else ""
+            raise ConfigError(f"{given}: {without}choose what has it first, as in {words}{names}")
         if (full := self.grammar.in_full(f"{at}.{parts[0]}")) != f"{at}.{parts[0]}":
             raise ConfigError(f"{given}: in a YAML it is {full}")
         if having:
             raise ConfigError(
                 f"{given}: {cls.__name__} has no such key; {', '.join(having)} "
-                f"{'have' if having[1:] else 'has'} it"
+                f"{'have' if having[1:] else 'has'} it{of_list}"
             )
         return self._check(settings(cls), at, parts, value)
 
@@ -230,6 +235,10 @@ class Words:
         word = f"{self.grammar.as_given(at)}={text}"
         if "${" in text:  # OmegaConf fills in this reference to another key later
             return given
+        if isinstance(several := as_list(value), list) and (item := listed(kind)) is not None:
+            found = [self._check_value(item, at, inner) for inner in several]
+            self._choose(at, found)
+            return found
         if isinstance(value, dict) and (classes(kind) or classes(items(kind))):
             self._choose(at, complete(kind, value))
             return complete(kind, {key: self._inner(kind, at, key, value[key]) for key in value})

@@ -227,7 +227,8 @@ class MiniBatch:
     """The statistics of all tokens under the policy that made the rollout. None if nothing needs
     them."""
     selected_by: TokenStatistics | None = None
-    """The statistics of all tokens that the selection of this step looked at. None if there is no
+    """The statistics of all tokens that selections of this step looked at: of the policy just
+    before the step if one asks for them, otherwise the same as `behavior`. None if there is no
     selection."""
     step: int = 0
     """The number of this optimizer step within the rollout, from 0. Several epochs visit the same

@@ -12,9 +12,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.batches import MiniBatch, Tokens, TokenStatistics
 from stapo_pl.core.world import World
 from stapo_pl.insight.effects import Effects
+from stapo_pl.objectives import S2T, Objective
+from stapo_pl.objectives.selections import rare_tokens
 
 CLASSES = [
     f"{p}_p_{entropy}_H_{sign}"
@@ -23,6 +25,37 @@ CLASSES = [
 SPURIOUS = CLASSES[0]
 NO_SIGNAL = "no_signal"
 """The class of tokens whose advantage is 0. They teach nothing."""
+
+
+def entropy_threshold(
+    objective: Objective,
+    mini_batch: MiniBatch,
+    tokens: Tokens,
+    statistics: TokenStatistics,
+    world: World,
+) -> float | None:
+    """Returns tau_h of rare tokens with positive advantage, or None if there is no such token.
+
+    It is the threshold of the objective's own S2T, or the one that S2T would have. All ranks must
+    call this together.
+
+    Args:
+        objective: the objective of the run.
+        mini_batch: the mini-batch, with the statistics that selections looked at.
+        tokens: all tokens of the mini-batch on this rank.
+        statistics: their statistics under the policy that is being updated.
+        world: the ranks that share the mini-batch.
+    """
+    own = next((s2t for s2t in objective.selections if isinstance(s2t, S2T)), None)
+    if own is not None:
+        is_old = own.statistics == "behavior"
+        seen = mini_batch.behavior if is_old else mini_batch.selected_by
+        assert seen is not None, "the selection looked at it"
+        statistics = seen
+    s2t = S2T(tau_p=objective.rare_probability) if own is None else own
+    rare_T = rare_tokens(tokens, statistics, s2t.tau_p)
+    tau_h = s2t.threshold(rare_T, statistics, world)
+    return None if tau_h is None else tau_h.item()
 
 
 def classify(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.insight import records, shadows
@@ -92,7 +93,7 @@ def _show(
 def _tokens(rows: dict[str, Any], is_token: np.ndarray) -> tuple[Tokens, TokenStatistics, int]:
     """Returns all tokens of a step, those without a pass last, and how many had one."""
     names = rows["prompt"].astype(np.int64) << 16 | rows["sample"]
-    sequence = np.unique(names, return_inverse=True)[1]
+    _, firsts, sequence = np.unique(names, return_index=True, return_inverse=True)
     counts = rows["token"][~is_token]
     rest, passed = int(counts.sum()), int(is_token.sum())
 
@@ -113,4 +114,7 @@ def _tokens(rows: dict[str, Any], is_token: np.ndarray) -> tuple[Tokens, TokenSt
         sampler_logprobs_T=column("sampler_logprob", 0),
         old_logprobs_T=column("old_logprob", 0),
     )
+    if isinstance(seeds := rows.get("seed"), np.ndarray):
+        step = int(rows["step"][0])
+        tokens.random_T = random_numbers(seeds[firsts].tolist(), step, tokens.sequence_T)
     return tokens, statistics, passed

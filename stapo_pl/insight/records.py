@@ -30,6 +30,7 @@ TOKEN_COLUMNS = {
     "step": "int32",  # the optimizer step of the run
     "prompt": "int32",  # the position of the prompt in the stream of prompts
     "sample": "int16",  # the number of the completion of this prompt
+    "seed": "int64",  # that the completion was sampled with; draws of tokens depend on it
     "place": "int32",  # the place in the completion; LEFT_OUT for a sequence without a pass
     "token": "int32",  # the token; for a sequence without a pass, the number of its tokens
     "advantage": "float32",
@@ -142,7 +143,7 @@ def write(file: Path, columns: dict[str, Any], facts: Facts | None = None) -> No
 
 
 _REPEATING = {
-    "step", "prompt", "sample", "token", "advantage", "weight", "curve_weight", "reason",
+    "step", "prompt", "sample", "seed", "token", "advantage", "weight", "curve_weight", "reason",
     "correction", "rollout", "version", "question", "answer", "data_source", "outcome",
 }  # fmt: skip
 

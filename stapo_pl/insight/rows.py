@@ -67,7 +67,11 @@ def token_columns(
     rows["token"][len(tokens) :] = [sum(t.response_mask) for t in rest]
     rows["advantage"][len(tokens) :] = [t.advantage for t in rest]
     rows["step"] = np.full(size, step, np.int32)
-    for name, of in (("prompt", lambda t: t.prompt.position), ("sample", lambda t: t.sample)):
+    for name, of in (
+        ("prompt", lambda t: t.prompt.position),
+        ("sample", lambda t: t.sample),
+        ("seed", lambda t: t.seed),
+    ):
         of_passed = np.repeat(np.array([of(t) for t in passed], np.int64), counts)
         rows[name] = np.concatenate([of_passed, np.array([of(t) for t in rest], np.int64)])
     rows["reason"] = [None] * len(tokens) + [_reason(t) for t in rest]

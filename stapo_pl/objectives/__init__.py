@@ -7,10 +7,10 @@ have the ratio of a sequence, and `cispo.py`, `sapo.py`, `dppo.py`, `dro.py` and
 other losses of a token. `gpg.py`, `rloo.py`, `opo.py`, `reinforce_pp.py`, `maxrl.py` and `otb.py`
 have other advantages. `kl_cov.py` and `clip_cov.py` treat a few tokens differently that they find
 by `covariance.py`. `opd.py` learns from a teacher. `selections.py` decides which tokens keep their
-loss. `corrections.py` corrects for the difference between sampler and trainer, and
-`correction_masks.py` masks what differs too much. `kl.py` measures the distance to another policy.
-`token_advantages.py` is the place for advantages that differ from token to token. A selection, a
-correction and a KL term combine with any objective.
+loss, and `rare_selections.py` which rare tokens do. `corrections.py` corrects for the difference
+between sampler and trainer, and `correction_masks.py` masks what differs too much. `kl.py` measures
+the distance to another policy. `token_advantages.py` is the place for advantages that differ from
+token to token. A selection, a correction and a KL term combine with any objective.
 """
 
 from stapo_pl.objectives.base import Objective
@@ -44,11 +44,18 @@ from stapo_pl.objectives.maxrl import MaxRL
 from stapo_pl.objectives.opd import OPD, Distillation
 from stapo_pl.objectives.opo import OPO
 from stapo_pl.objectives.otb import OTB, OptimalTokenBaseline
+from stapo_pl.objectives.rare_selections import (
+    S2T,
+    AllRare,
+    HighEntropyRare,
+    RandomRare,
+    RareSelection,
+)
 from stapo_pl.objectives.reinforce import REINFORCE
 from stapo_pl.objectives.reinforce_pp import ReinforcePP
 from stapo_pl.objectives.rloo import RLOO
 from stapo_pl.objectives.sapo import SAPO
-from stapo_pl.objectives.selections import S2T, Selection, TopEntropy
+from stapo_pl.objectives.selections import Selection, TopEntropy
 from stapo_pl.objectives.stapo import STAPO
 from stapo_pl.objectives.token_advantages import TokenAdvantage
 from stapo_pl.rollout.rules import DynamicSampling, RolloutRules
@@ -71,18 +78,22 @@ __all__ = [
     "S2T",
     "SAPO",
     "STAPO",
+    "AllRare",
     "ClipCov",
     "Correction",
     "Distillation",
     "DrGRPO",
     "DynamicSampling",
     "Entropy20",
+    "HighEntropyRare",
     "IcePop",
     "JustRL",
     "KLCov",
     "MaxRL",
     "Objective",
     "OptimalTokenBaseline",
+    "RandomRare",
+    "RareSelection",
     "ReinforcePP",
     "RolloutRules",
     "Selection",

@@ -16,7 +16,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.objectives import kl
 from stapo_pl.objectives.corrections import Correction
-from stapo_pl.objectives.selections import RARE_PROBABILITY, Selection, rare_tokens
+from stapo_pl.objectives.selections import RARE_PROBABILITY, Selection, choose, rare_tokens
 from stapo_pl.objectives.token_advantages import TokenAdvantage
 from stapo_pl.rollout.rules import RolloutRules
 
@@ -32,7 +32,8 @@ class Objective(ABC):
 
     Args:
         aggregation: how token losses are averaged, see `tensors.token_weights`.
-        selection: which tokens keep their loss. None keeps all.
+        selection: which tokens keep their loss. None keeps all. If it is a list, a token keeps its
+            loss if all selections of the list keep it, see `selections.choose`.
         correction: how the loss of a token is weighted because the sampler's probabilities differ
             slightly from the trainer's. None does not correct.
         token_advantage: makes an advantage for each token. None gives every token the advantage of
@@ -57,7 +58,7 @@ class Objective(ABC):
     optimizer step, whatever the selection asks for."""
 
     aggregation: tensors.Aggregation = "token-mean"
-    selection: Selection | None = None
+    selection: Selection | list[Selection] | None = None
     correction: Correction | None = None
     token_advantage: TokenAdvantage | None = None
     kl_coef: float = 0.0
@@ -107,6 +108,13 @@ class Objective(ABC):
         """
 
     @property
+    def selections(self) -> list[Selection]:
+        """The selections, of which there may be none."""
+        if isinstance(self.selection, list):
+            return self.selection
+        return [] if self.selection is None else [self.selection]
+
+    @property
     def needs_reference(self) -> bool:
         """Whether a reference policy must compute log-probabilities of the rollout."""
         asked = self.token_advantage is not None and self.token_advantage.needs_reference
@@ -125,18 +133,18 @@ class Objective(ABC):
     @property
     def decides_by_statistics(self) -> bool:
         """Whether `set_weights` needs statistics."""
-        return self.selection is not None or self.looks_at_all_tokens
+        return bool(self.selections) or self.looks_at_all_tokens
 
     @property
     def needs_current_statistics(self) -> bool:
         """Whether `set_weights` needs statistics of the policy before each optimizer step."""
-        asked = self.selection is not None and self.selection.statistics == "current"
+        asked = any(selection.statistics == "current" for selection in self.selections)
         return asked or self.looks_at_all_tokens
 
     @property
     def needs_all_statistics(self) -> bool:
         """Whether `set_weights` needs statistics of tokens whose advantage is 0."""
-        asked = self.selection is not None and self.selection.needs_all_statistics
+        asked = any(selection.needs_all_statistics for selection in self.selections)
         return asked or self.looks_at_all_tokens
 
     @property
@@ -162,8 +170,12 @@ class Objective(ABC):
 
     @property
     def rare_probability(self) -> float:
-        """The probability below which the curve `policy/rare_fraction` counts a token as rare."""
-        return RARE_PROBABILITY if self.selection is None else self.selection.rare_probability
+        """The probability below which the curve `policy/rare_fraction` counts a token as rare.
+
+        It is that of the first selection which has one.
+        """
+        limits = (selection.rare_probability for selection in self.selections)
+        return next((limit for limit in limits if limit is not None), RARE_PROBABILITY)
 
     def set_weights(
         self,
@@ -171,32 +183,31 @@ class Objective(ABC):
         statistics: TokenStatistics | None,
         world: World,
         max_new_tokens: int,
+        behavior: TokenStatistics | None = None,
     ) -> None:
         """Fills in the weights of all tokens of a mini-batch. All ranks must call this together.
 
         Args:
             tokens: all tokens of the mini-batch on this rank. Their weights are filled in.
-            statistics: the statistics of these tokens under the policy that the selection asks for.
-                None if nothing needs them.
+            statistics: the statistics of these tokens under the policy just before the optimizer
+                step. None if nothing needs them.
             world: the ranks that share the mini-batch.
             max_new_tokens: the largest possible number of tokens of a response.
+            behavior: the statistics under the policy that made the rollout, for selections that ask
+                for them. None if they are the same.
         """
-        all_T = torch.ones_like(tokens.sequence_T, dtype=torch.bool)
-        mask_T = all_T
-        if self.selection is not None:
-            mask_T = self.selection.select(tokens, statistics, world)
-        # "all" divides by the number of all tokens, so that silencing tokens makes the loss smaller
-        # and does not give the others more weight.
-        average_all = self.selection is not None and self.selection.denominator == "all"
+        behavior = statistics if behavior is None else behavior
+        keeps_T, counted_T = choose(self.selections, tokens, statistics, behavior, world)
         tokens.weights_T = tensors.token_weights(
-            mask_T, tokens.sequence_T, self.aggregation, world,
-            counted_T=all_T if average_all else None, max_new_tokens=max_new_tokens,
+            keeps_T, tokens.sequence_T, self.aggregation, world,
+            counted_T=counted_T, max_new_tokens=max_new_tokens,
         )  # fmt: skip
         if self.correction is not None:
             log_ratio_T = tokens.old_logprobs_T - tokens.sampler_logprobs_T
             tokens.correction_T = self.correction.weights(log_ratio_T, tokens.sequence_T)
         # A selection may silence what a token learns from its reward. KL and entropy terms still
         # count all tokens, so their weights ignore the selection.
+        all_T = torch.ones_like(keeps_T)
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )

@@ -52,8 +52,9 @@ class ClipCov(GRPO):
         statistics: TokenStatistics | None,
         world: World,
         max_new_tokens: int,
+        behavior: TokenStatistics | None = None,
     ) -> None:
-        super().set_weights(tokens, statistics, world, max_new_tokens)
+        super().set_weights(tokens, statistics, world, max_new_tokens, behavior)
         assert statistics is not None and tokens.random_T is not None, "it asks for them"
         covariances_T, count = covariances(tokens, statistics, world)
         ratio_T = clamped_log_ratio(statistics.logprobs_T, tokens.old_logprobs_T).exp()

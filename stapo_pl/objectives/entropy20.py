@@ -15,4 +15,4 @@ class Entropy20(DAPO):
     See `TopEntropy`.
     """
 
-    selection: Selection | None = field(default_factory=TopEntropy)
+    selection: Selection | list[Selection] | None = field(default_factory=TopEntropy)

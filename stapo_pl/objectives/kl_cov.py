@@ -50,8 +50,9 @@ class KLCov(Objective):
         statistics: TokenStatistics | None,
         world: World,
         max_new_tokens: int,
+        behavior: TokenStatistics | None = None,
     ) -> None:
-        super().set_weights(tokens, statistics, world, max_new_tokens)
+        super().set_weights(tokens, statistics, world, max_new_tokens, behavior)
         assert statistics is not None and tokens.random_T is not None, "it asks for them"
         covariances_T, count = covariances(tokens, statistics, world)
         chosen = share_of(self.ratio, count)

@@ -1,11 +1,14 @@
 """Selections decide which response tokens keep their loss.
 
-The decision is made once for each mini-batch, over all its ranks, before the optimizer step.
+The decision is made once for each mini-batch, over all its ranks, before the optimizer step. This
+file says what a selection is and how several combine. `rare_selections.py` holds those that look at
+rare tokens.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,9 +37,9 @@ class Selection(ABC):
     """Whether the loss is averaged over the selected tokens or over all response tokens."""
 
     @property
-    def rare_probability(self) -> float:
-        """The probability below which the curves count a token as rare."""
-        return RARE_PROBABILITY
+    def rare_probability(self) -> float | None:
+        """The probability below which the curves count a token as rare. None leaves it open."""
+        return None
 
     @property
     def needs_all_statistics(self) -> bool:
@@ -56,9 +59,50 @@ class Selection(ABC):
         """
 
 
-def rare_tokens(tokens: Tokens, statistics: TokenStatistics, tau_p: float) -> Tensor:
-    """Returns a mask [T] of the tokens with positive advantage and probability below `tau_p`."""
-    return (tokens.advantages_T > 0) & (statistics.logprobs_T.exp() < tau_p)
+def choose(
+    selections: Sequence[Selection],
+    tokens: Tokens,
+    current: TokenStatistics | None,
+    behavior: TokenStatistics | None,
+    world: World,
+) -> tuple[Tensor, Tensor]:
+    """Returns what several selections decide together. All ranks must call this together.
+
+    Every selection looks at all tokens, whatever the others decide, so their order has no effect. A
+    token keeps its loss if all of them keep it. A token that a selection with the denominator
+    `selected` silences is not counted. A token that only selections with the denominator `all`
+    silence is counted.
+
+    Args:
+        selections: the selections. If there are none, every token keeps its loss.
+        tokens: all tokens of the mini-batch on this rank.
+        current: the statistics of these tokens under the policy just before the optimizer step.
+            None if no selection asks for them.
+        behavior: the same under the policy that made the rollout.
+        world: the ranks that share the mini-batch.
+
+    Returns:
+        Two masks [T]: which tokens keep their loss, and which the average of losses counts.
+    """
+    keeps_T = counted_T = torch.ones_like(tokens.sequence_T, dtype=torch.bool)
+    for selection in selections:
+        statistics = behavior if selection.statistics == "behavior" else current
+        assert statistics is not None, "the scorer made what selections ask for"
+        own_T = selection.select(tokens, statistics, world)
+        keeps_T = keeps_T & own_T
+        if selection.denominator == "selected":
+            counted_T = counted_T & own_T
+    return keeps_T, counted_T
+
+
+def rare_tokens(
+    tokens: Tokens, statistics: TokenStatistics, tau_p: float, sign: Literal[1, -1] = 1
+) -> Tensor:
+    """Returns a mask [T] of the tokens with positive advantage and probability below `tau_p`.
+
+    With sign -1, these are the tokens with negative advantage.
+    """
+    return (sign * tokens.advantages_T > 0) & (statistics.logprobs_T.exp() < tau_p)
 
 
 def check_statistics(source: str) -> None:
@@ -71,65 +115,6 @@ def check_fraction(name: str, value: float) -> None:
     """Raises ConfigError if the value does not lie between 0 and 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} must lie between 0 and 1, got {value}")
-
-
-@dataclass(kw_only=True)
-class S2T(Selection):
-    """Silences spurious tokens (STAPO, 2602.15620, equations of S2T and Algorithm 1).
-
-    A token is silenced if three things hold: its advantage is positive, its probability is below
-    tau_p, and the entropy of the policy at the token is strictly below tau_h. The threshold tau_h
-    is a quantile of the entropy in the mini-batch. If no token is rare, nothing is silenced.
-
-    Args:
-        tau_p: the probability below which a token is rare.
-        quantile: which quantile of the entropy is tau_h.
-        scope: the tokens whose entropy gives tau_h. `rare` takes the rare tokens with positive
-            advantage, as in the paper's v4 and v5 with quantile 0.75. `all` takes all response
-            tokens, as in v1 to v3 with quantile 0.8.
-        statistics: `current` uses the policy just before the optimizer step, `behavior` the policy
-            that made the rollout.
-
-    Raises:
-        ConfigError: a threshold lies outside [0, 1], or the scope or the source of statistics is
-            unknown.
-    """
-
-    tau_p: float = RARE_PROBABILITY
-    quantile: float = 0.75
-    scope: Literal["rare", "all"] = "rare"
-    statistics: StatisticsSource = "current"
-    denominator = "selected"
-
-    def __post_init__(self) -> None:
-        check_fraction("tau_p", self.tau_p)
-        check_fraction("quantile", self.quantile)
-        check_statistics(self.statistics)
-        if self.scope not in ("rare", "all"):
-            raise ConfigError(f"scope must be rare or all, got {self.scope}")
-
-    @property
-    def rare_probability(self) -> float:
-        return self.tau_p
-
-    @property
-    def needs_all_statistics(self) -> bool:
-        return self.scope == "all"
-
-    def threshold(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor | None:
-        """Returns tau_h in nats, or None if no token is a candidate. See `select`."""
-        entropy_T = statistics.entropy_T
-        if self.scope == "rare":
-            entropy_T = entropy_T[rare_tokens(tokens, statistics, self.tau_p)]
-        candidates = world.gather(entropy_T)
-        return quantile(candidates, self.quantile) if len(candidates) else None
-
-    def select(self, tokens: Tokens, statistics: TokenStatistics, world: World) -> Tensor:
-        rare_T = rare_tokens(tokens, statistics, self.tau_p)
-        tau_h = self.threshold(tokens, statistics, world)
-        if tau_h is None:
-            return torch.ones_like(rare_T)
-        return ~(rare_T & (statistics.entropy_T < tau_h))
 
 
 @dataclass(kw_only=True)

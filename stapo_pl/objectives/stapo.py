@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stapo_pl.objectives.justrl import JustRL
-from stapo_pl.objectives.selections import S2T, Selection
+from stapo_pl.objectives.rare_selections import S2T
+from stapo_pl.objectives.selections import Selection
 
 
 @dataclass(kw_only=True)
@@ -16,4 +17,4 @@ class STAPO(JustRL):
     `STAPO(selection=S2T(scope="all", quantile=0.8))`.
     """
 
-    selection: Selection | None = field(default_factory=S2T)
+    selection: Selection | list[Selection] | None = field(default_factory=S2T)

@@ -52,7 +52,7 @@ class StepCurves:
         Args:
             mini_batch: the mini-batch of the present step.
             tokens: all its tokens on this rank. Those that are left out come last.
-            statistics: their statistics under the policy that the selection asks for.
+            statistics: their statistics under the policy that selections looked at.
         """
         left_out = sum(len(micro.tokens) for micro in mini_batch.left_out)
         cuts = [len(tokens) - left_out, left_out]

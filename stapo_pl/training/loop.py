@@ -24,6 +24,7 @@ from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.seeding import reseed
 from stapo_pl.core.world import World
 from stapo_pl.objectives import Objective
+from stapo_pl.objectives.selections import choose
 from stapo_pl.rollout.batching import cut
 from stapo_pl.rollout.pruning import Pruning
 from stapo_pl.rollout.source import RolloutSource
@@ -114,11 +115,11 @@ class Learner:
         seeds = [t.seed for t in (*mini_batch.trajectories, *mini_batch.left_out_trajectories)]
         step = mini_batch.rollout.version + mini_batch.step
         tokens.random_T = random_numbers(seeds, step, tokens.sequence_T)
-        self.objective.set_weights(tokens, statistics, world, self.max_new_tokens)
-        mini_batch.selected_by = None if self.objective.selection is None else statistics
+        self.objective.set_weights(tokens, statistics, world, self.max_new_tokens, behavior)
+        mini_batch.selected_by = statistics if self.objective.selections else None
         # The curve shows how many decisions differ from those of the cheaper statistics.
-        if is_stale and behavior is not None and self.objective.selection is not None:
-            by_behavior_T = self.objective.selection.select(tokens, behavior, world)
+        if is_stale and behavior is not None and self.objective.selections:
+            by_behavior_T = choose(self.objective.selections, tokens, behavior, behavior, world)[0]
             self.curves.means.update({"selection_drift": by_behavior_T != (tokens.weights_T != 0)})
         mini_batch.is_empty = int(world.sum(torch.tensor(len(tokens), device=device))) == 0
         for micro, part in zip(micros, tokens.split(sizes(micros)), strict=True):

@@ -115,8 +115,8 @@ class Scorer:
                 micro.tokens.old_logprobs_T = micro.tokens.sampler_logprobs_T
             # A selection by current statistics has a pass of its own in each later mini-batch, so
             # it needs one here only for the first.
-            asked = is_first or not objective.needs_current_statistics
-            asked &= objective.decides_by_statistics
+            sources = {selection.statistics for selection in objective.selections}
+            asked = "behavior" in sources or (is_first and objective.decides_by_statistics)
             asked |= objective.token_advantage is not None
             return self.statistics(mini_batch) if asked else None
         # The first update still sees the policy that made the rollout, so its forward pass can

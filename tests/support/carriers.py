@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.draws import random_numbers
 from stapo_pl.core.types import Completion, Problem, Prompt, Trajectory
 from stapo_pl.rewards import Score
 
@@ -30,7 +31,7 @@ def random_minibatch(
         sampler_logprobs_T=logprobs + 0.1 * (rand(total) - 0.5),
         old_logprobs_T=logprobs + 0.6 * (rand(total) - 0.5),
         reference_logprobs_T=logprobs + rand(total) - 0.5,
-        random_T=torch.arange(total),
+        random_T=random_numbers(range(sequences), 0, sequence_T),
     )
     # Rounded, so that ties are common.
     entropy = (3 * rand(total)).round(decimals=1)

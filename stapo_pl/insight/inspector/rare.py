@@ -12,8 +12,8 @@ from stapo_pl.insight.inspector.pieces import Pieces
 from stapo_pl.insight.inspector.reading import Records
 
 GROUPS = ("silenced", "kept", "wrong")
-"""Rare tokens of right answers that were silenced, those that were kept, and rare tokens with a
-negative advantage, which are those of wrong answers."""
+"""Rare tokens that were silenced, those of right answers that were kept, and those of wrong answers
+that were kept. Right answers have a positive advantage, and wrong ones a negative advantage."""
 
 
 def groups_of(records: Records) -> NDArray:
@@ -21,9 +21,9 @@ def groups_of(records: Records) -> NDArray:
     advantage = records.columns["advantage"]
     is_kept = records.columns["kept"] == 1
     group_N = np.full(len(records), -1)
-    group_N[records.rare_N & (advantage > 0) & ~is_kept] = 0
+    group_N[records.rare_N & (advantage != 0) & ~is_kept] = 0
     group_N[records.rare_N & (advantage > 0) & is_kept] = 1
-    group_N[records.rare_N & (advantage < 0)] = 2
+    group_N[records.rare_N & (advantage < 0) & is_kept] = 2
     return group_N
 
 

@@ -17,13 +17,13 @@ from stapo_pl.core.batches import MiniBatch, Tokens, TokenStatistics
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.insight import records, shadows
-from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, class_shares, classify
+from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, class_shares, classify, entropy_threshold
 from stapo_pl.insight.effects import Effects, effects_of
 from stapo_pl.insight.examples import Example, silenced_examples
 from stapo_pl.insight.figures import entropies, silenced_and_kept
 from stapo_pl.insight.recorder import Recorder, RecordFiles
 from stapo_pl.insight.rows import token_columns
-from stapo_pl.objectives import S2T, Objective
+from stapo_pl.objectives import Objective
 from stapo_pl.policy.statistics import RareTokens
 from stapo_pl.training.events import MiniBatchDone, RolloutCollected, RolloutDone
 from stapo_pl.training.loggers import log_rows
@@ -91,8 +91,6 @@ class TokenInsight(RunCallback):
         self._files.resume(trainer.current_epoch)
         objective = self._module.objective
         self._watch = RareTokens(objective.rare_probability)
-        own = objective.selection
-        self._s2t = own if isinstance(own, S2T) else S2T(tau_p=objective.rare_probability)
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -160,7 +158,8 @@ class TokenInsight(RunCallback):
             return values, masks
         values |= silenced_and_kept(tokens, statistics, effects, world)
         whole, known = _whole(mini_batch, tokens, statistics)
-        if (tau_h := self._threshold(mini_batch, whole, known, world)) is not None:
+        tau_h = entropy_threshold(self._module.objective, mini_batch, whole, known, world)
+        if tau_h is not None:
             values["tokens/tau_h"] = self._facts.tau_h[step] = tau_h
             class_T = classify(tokens, statistics, self._facts.tau_p, tau_h)
             values |= class_shares(class_T, effects, len(whole) - len(tokens), world)
@@ -192,15 +191,6 @@ class TokenInsight(RunCallback):
                 self._said.add("shares")
                 rank_zero_warn(f"no shares of tokens are shown: {error}")
             return None
-
-    def _threshold(
-        self, mini_batch: MiniBatch, tokens: Tokens, known: TokenStatistics, world: World
-    ) -> float | None:
-        """Returns tau_h: the objective's own, or the one that S2T would use."""
-        is_own = self._s2t is self._module.objective.selection
-        statistics = mini_batch.selected_by if is_own else known
-        tau_h = self._s2t.threshold(tokens, statistics, world)
-        return None if tau_h is None else tau_h.item()
 
     def _see_left_out(self, mini_batch: MiniBatch, known: TokenStatistics, passed: int) -> None:
         """Fills in the statistics of tokens without a pass, for shadows that look at all tokens."""

@@ -49,6 +49,8 @@ def test_every_yaml_builds(paths, tmp_path, monkeypatch):
         file = tmp_path / "rows.parquet"
         Dataset.from_list([verl_row("1+1?", "2")]).to_parquet(file)
         words.append(f"task.path={file}")
+    if "objective=opd" in words:
+        words.append("model.teacher_path=/models/teacher")  # it is read when training starts
     if "reward=function" in words:
         words.append("reward.path=support.rows.verl_row")
     cli = build(words, tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from stapo_pl.cli.fit import StapoCLI
@@ -49,6 +51,17 @@ def name(folder, *words: str) -> str:
 )  # fmt: skip
 def test_a_run_is_named_by_what_was_set(words, expected, tmp_path):
     assert name(tmp_path, *words.split()) == expected
+
+
+def test_a_list_of_selections_is_named_by_its_classes(tmp_path):
+    items = ("S2T", "{class_path: S2T, init_args: {tau_p: 0.1}}")
+    one, two = (
+        name(tmp_path, "objective=grpo", f"objective.selection=[{item},TopEntropy]")
+        for item in items
+    )
+    assert one != two
+    for found in (one, two):
+        assert re.fullmatch("grpo-arithmetic-selection_s2t_topentropy-[0-9a-f]{6}-seed0", found)
 
 
 def test_long_names_are_cut_and_still_differ(tmp_path):

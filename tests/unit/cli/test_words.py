@@ -145,12 +145,24 @@ WRONG = {
     "objective.correction=TokenTSI": "no such class; did you mean TokenTIS?",
     "model.optimizer.momentum=1": "model.optimizer.momentum: no such key",
     "objective=grpo objective.selection=S2TT": "objective.selection=S2TT: no such class; "
-    "did you mean S2T?; there are S2T, TopEntropy",
+    "did you mean S2T?; there are AllRare, HighEntropyRare, RandomRare, S2T, TopEntropy",
     "objective=grpo objective.selection.tau_p=1": "choose what has it first, "
-    "as in objective.selection=S2T objective",
+    "as in objective.selection=NAME objective",
     "objective=grpo objective.tau_p=0.1": "objective.selection is null, choose what has it first, "
-    "as in objective.selection=S2T objective.tau_p=...",
-    "objective=entropy20 objective.tau_p=0.1": "objective.tau_p: TopEntropy has no such key; S2T",
+    "as in objective.selection=NAME objective.tau_p=...; NAME is one of AllRare, HighEntropyRare, "
+    "RandomRare, S2T",
+    "objective=entropy20 objective.tau_p=0.1": "objective.tau_p: TopEntropy has no such key; "
+    "AllRare, HighEntropyRare, RandomRare, S2T have it",
+    "objective=grpo objective.selection=[S2TT,TopEntropy]": "objective.selection=S2TT: no such "
+    "class; did you mean S2T?",
+    "objective=grpo objective.selection=[S2T,null]": "objective.selection=null: expected a class",
+    "objective=grpo objective.selection=[S2T": "objective.selection=[S2T: expected a class, one of",
+    "objective=grpo objective.selection=[S2T,TopEntropy] objective.tau_p=0.1": "objective.tau_p: "
+    "TopEntropy has no such key; AllRare, HighEntropyRare, RandomRare, S2T have it; of the list "
+    "objective.selection, a key sets the last item",
+    "objective=grpo objective.selection=[] objective.tau_p=0.1": "choose what has it first",
+    "objective=grpo objective.selection=[S2T] objective.tau_p=x": "tau_p=x: expected a number",
+    'objective.selection=[{"class_path":"S2T","init_args":{"tau_p":"x"}}]': "tau_p=x: expected a",
     "objective=dapo objective.max_rounds=1": "did you mean objective.dynamic_sampling.max_rounds?",
     "objective.advantage=rlo": "objective.advantage=rlo: expected one of grpo, grpo_loo, ",
     "objective=grpo objective.selection=S2T objective.selection.tau_p=x": "tau_p=x: expected a nu",
@@ -289,6 +301,32 @@ def test_short_words_reach_what_stands_deeper(parsers, tmp_path):
     file = tmp_path / "old.yaml"
     file.write_text("class_path: stapo_pl.objectives.STAPO\ninit_args: {tau_p: 0.1}")
     assert "objective.tau_p: in a YAML it is" in said(parsers, "fit", [f"objective={file}"])
+
+
+def test_selections_may_be_a_list(parsers, tmp_path):
+    """Every item has the defaults of its own class, whatever stood there before."""
+
+    def chosen(*words):
+        found = resolved(parsers, *words)["model"]["objective"]["init_args"]["selection"]
+        return [(item["class_path"].rpartition(".")[2], item["init_args"]) for item in found]
+
+    s2t = {"tau_p": 0.002, "sign": "positive", "quantile": 0.75, "scope": "rare"}
+    s2t["statistics"] = "current"
+    top = {"fraction": 0.2, "statistics": "behavior"}
+    both = "objective.selection=[S2T,TopEntropy]"
+    for name in ("grpo", "stapo", "stapo_v1", "entropy20"):
+        assert chosen(f"objective={name}", both) == [("S2T", s2t), ("TopEntropy", top)]
+    given = "objective.selection=[{class_path: S2T, init_args: {tau_p: 0.1}}, AllRare]"
+    settings = {"tau_p": 0.002, "sign": "negative", "statistics": "current"}
+    assert chosen("objective=grpo", given, "objective.sign=negative") == [
+        ("S2T", s2t | {"tau_p": 0.1}), ("AllRare", settings),
+    ]  # fmt: skip
+    file = tmp_path / "both.yaml"
+    item = "{class_path: TopEntropy, init_args: {fraction: 0.5}}"
+    file.write_text(f"class_path: stapo_pl.STAPO\ninit_args: {{selection: [{item}, S2T]}}")
+    assert chosen(f"objective={file}") == [("TopEntropy", top | {"fraction": 0.5}), ("S2T", s2t)]
+    alone = resolved(parsers, f"objective={file}", "objective.selection=TopEntropy")
+    assert alone["model"]["objective"]["init_args"]["selection"]["init_args"] == top
 
 
 def test_one_parse_does_not_change_the_next(parsers):

@@ -16,6 +16,7 @@ from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, SPURIOUS, class_shares,
 from stapo_pl.insight.effects import effects_of
 from stapo_pl.insight.figures import entropies, silenced_and_kept
 from stapo_pl.objectives import DAPO, GRPO, S2T, STAPO, TopEntropy
+from stapo_pl.objectives.selections import rare_tokens
 from support.objectives import build_objective
 from support.places import OBJECTIVES
 
@@ -132,7 +133,8 @@ def test_silenced_tokens_of_stapo_are_the_class_of_spurious_ones(generator):
     objective = STAPO(selection=S2T(tau_p=0.05))
     made = case(generator, objective)
     statistics = made.statistics()
-    tau_h = objective.selection.threshold(made.tokens, statistics, World())
+    rare_T = rare_tokens(made.tokens, statistics, 0.05)
+    tau_h = objective.selection.threshold(rare_T, statistics, World())
     class_T = classify(made.tokens, statistics, 0.05, tau_h)
     silenced = made.tokens.weights_T == 0
     assert silenced.any() and torch.equal(class_T == CLASSES.index(SPURIOUS), silenced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import socket
 from functools import cache, partial
@@ -257,6 +258,14 @@ def test_a_reference_is_one_more_set_of_weights():
     with_one = plan(needs_reference=True)
     assert with_one["reference"].rollout == with_one["weights"].rollout
     assert with_one.total.step - plan().total.step == with_one["weights"].step
+
+
+def test_a_teacher_has_the_weights_of_its_own_model():
+    larger = copy.deepcopy(SMALL)
+    larger.vocab_size *= 3
+    with_one = plan.__wrapped__(teacher=larger)
+    assert with_one["teacher"].step > with_one["weights"].step
+    assert with_one.total.step - plan().total.step == with_one["teacher"].step
 
 
 def test_the_peak_is_that_of_the_worst_phase():

@@ -8,15 +8,27 @@ import pytest
 
 from stapo_pl import objectives
 from stapo_pl.core.world import World
-from stapo_pl.objectives import S2T, STAPO, TopEntropy
+from stapo_pl.objectives import (
+    S2T,
+    STAPO,
+    AllRare,
+    HighEntropyRare,
+    RandomRare,
+    TopEntropy,
+)
 from support.carriers import random_minibatch
 from support.objectives import build_objective
 from support.places import OBJECTIVES
 
 
 @pytest.mark.parametrize(
-    "selection", [S2T(tau_p=0.1), TopEntropy()], ids=lambda s: type(s).__name__
-)
+    "selection",
+    [
+        S2T(tau_p=0.1), AllRare(tau_p=0.1), HighEntropyRare(tau_p=0.1), RandomRare(tau_p=0.1),
+        TopEntropy(),
+    ],
+    ids=lambda s: type(s).__name__,
+)  # fmt: skip
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_any_selection_goes_with_any_objective(generator, name, selection):
     objective = build_objective(name)
@@ -32,7 +44,7 @@ def test_any_selection_goes_with_any_objective(generator, name, selection):
     assert loss.isfinite()
     assert metrics["silenced_fraction"].tolist() == (~kept_T).tolist()
     # What counts as rare is the selection's own affair, and the paper's where it has no say.
-    bound = 0.1 if isinstance(selection, S2T) else 0.002
+    bound = 0.002 if isinstance(selection, TopEntropy) else 0.1
     rare_T = (tokens.advantages_T > 0) & (statistics.logprobs_T.exp() < bound)
     assert metrics["rare_fraction"].tolist() == rare_T.tolist()
 
