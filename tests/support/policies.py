@@ -8,9 +8,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from stapo_pl.policy.model import Policy
 
 
-def tiny_policy(
+def tiny_model(
     vocabulary: int = 40, tied: bool = True, seed: int = 0, dtype=torch.float64, head_dim: int = 8
-) -> Policy:
+) -> Qwen3ForCausalLM:
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=vocabulary, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
@@ -18,4 +18,9 @@ def tiny_policy(
         max_position_embeddings=128, tie_word_embeddings=tied, eos_token_id=1, pad_token_id=0,
         bos_token_id=None, initializer_range=0.4,
     )  # fmt: skip
-    return Policy(Qwen3ForCausalLM(config).to(dtype))
+    return Qwen3ForCausalLM(config).to(dtype)
+
+
+def tiny_policy(*args, **kwargs) -> Policy:
+    """The policy of `tiny_model` with the same arguments."""
+    return Policy(tiny_model(*args, **kwargs))
