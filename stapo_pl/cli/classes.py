@@ -17,15 +17,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from stapo_pl.cli.kinds import (
-    accepts_plainly,
-    classes,
-    find_class,
-    is_settings,
-    items,
-    listed,
-    settings,
-)
+from stapo_pl.cli.kinds import accepts_plainly, classes, find_class, is_settings, items, settings
 
 
 def complete(kind: Any, value: Any) -> Any:
@@ -39,8 +31,6 @@ def complete(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         named = classes(kind) and not accepts_plainly(kind, value) and find_class(kind, value)
         return complete(kind, {"class_path": value}) if inspect.isclass(named) else value
-    if isinstance(value, list) and (item := listed(kind)) is not None:
-        return [complete(item, inner) for inner in value]
     if not isinstance(value, dict):
         return value
     if (item := items(kind)) is not None:

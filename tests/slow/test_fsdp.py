@@ -37,10 +37,13 @@ def test_ten_steps_of_two_ranks_are_those_of_one(tmp_path, objective):
     check_ten_steps(tmp_path, objective)
 
 
-@pytest.mark.parametrize("objective", ["stapo", "stapo_v1"])
-def test_what_has_no_pass_is_the_same_for_two_ranks(tmp_path, objective):
-    """The first asks for no statistics of what is left out, the second for those of all tokens."""
-    one, words = recorded(tmp_path, f"objective={objective}", kl_coef=0)
+@pytest.mark.parametrize(
+    "words",
+    ["stapo", "stapo_v1", "justrl objective.selection=RandomRare objective.tau_p=0.3"],
+)
+def test_what_has_no_pass_is_the_same_for_two_ranks(tmp_path, words):
+    """The second alone asks for statistics of what is left out: those of all tokens."""
+    one, words = recorded(tmp_path, *f"objective={words}".split(), kl_coef=0)
     assert any(share > 0 for _, share in read_scalars(one)["policy/pruned_fraction"])
     assert_equal_curves(run(tmp_path, 2, *words), one, STEPS, names=SAME)
     whole = run(tmp_path / "whole", 2, *words, "data.prune=false")

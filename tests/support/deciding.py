@@ -76,6 +76,7 @@ def decided(
     of_rank: list[list[Trajectory]],
     *,
     micro_batches: int = 1,
+    mini_batches: int = 1,
     pruning: Pruning | None = None,
     version: int = 5,
     step: int = 0,
@@ -86,7 +87,7 @@ def decided(
     The table has version 0 while the rollout is scored, and version `step` after it.
     """
     table, world = Table(), World()
-    sizes = BatchSizes(GROUPS, SAMPLES, GROUPS, 2)
+    sizes = BatchSizes(GROUPS, SAMPLES, GROUPS // mini_batches, 2)
     rollout = Rollout(GROUPS, of_rank)
     batch = cut(rollout, version, 0, sizes, micro_batches, 0.9, pruning, world)
     scorer = Scorer(objective, table, old_logprobs, 2)
@@ -94,7 +95,7 @@ def decided(
     learner = Learner(objective, scorer, curves, Events(), _LONGEST)
     learner.score(batch)
     table.version = step
-    mini_batch = batch.mini_batches[0].at_step(step)
+    mini_batch = batch.mini_batches[step % mini_batches].at_step(step)
     learner.decide(mini_batch)
     micros = [*mini_batch.micro_batches, *mini_batch.left_out]
     assert len(mini_batch.micro_batches) == micro_batches

@@ -91,7 +91,7 @@ def _facts(
         ("of these with numbers", f"{_with_numbers(records, shown):,}"),
         ("silenced rare tokens", f"{counts[1]:,}"),
         ("kept rare tokens, A > 0", f"{counts[2]:,}"),
-        ("rare tokens, A < 0", f"{counts[3]:,}"),
+        ("kept rare tokens, A < 0", f"{counts[3]:,}"),
         ("tau_p", f"{facts.tau_p:g}"),
         ("temperature", f"{facts.temperature:g}"),
     ]

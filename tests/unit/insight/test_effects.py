@@ -8,11 +8,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from stapo_pl.core.batches import Tokens, TokenStatistics
+from stapo_pl.core.batches import MiniBatch, Tokens, TokenStatistics
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.world import World
 from stapo_pl.insight import shadows
-from stapo_pl.insight.classes import CLASSES, NO_SIGNAL, SPURIOUS, class_shares, classify
+from stapo_pl.insight.classes import (
+    CLASSES,
+    NO_SIGNAL,
+    SPURIOUS,
+    class_shares,
+    classify,
+    entropy_threshold,
+)
 from stapo_pl.insight.effects import effects_of
 from stapo_pl.insight.figures import entropies, silenced_and_kept
 from stapo_pl.objectives import DAPO, GRPO, S2T, STAPO, TopEntropy
@@ -219,3 +226,25 @@ def test_figures_of_groups_are_their_means(generator):
         assert found[f"policy/entropy_p{percent}"] == pytest.approx(expected)
     nobody = entropies(tokens, statistics, torch.ones_like(correct), World())
     assert "policy/entropy_wrong" not in nobody
+
+
+@pytest.mark.parametrize("sign", ["positive", "negative", "both"])
+@pytest.mark.parametrize("source", ["current", "behavior"])
+def test_tau_h_is_that_of_right_answers_and_of_the_policy_that_s2t_looks_at(
+    generator, source, sign
+):
+    case_of_now, case_of_rollout = case(generator, GRPO()), case(generator, GRPO())
+    tokens = case_of_now.tokens
+    seen = {"current": case_of_now.statistics(), "behavior": case_of_rollout.statistics()}
+    mini_batch = MiniBatch(None, [], [], behavior=seen["behavior"], selected_by=seen["current"])
+    passed = TokenStatistics.of_certain(len(tokens), torch.device("cpu"))
+
+    def tau_h(*selections) -> float:
+        objective = GRPO(selection=[*selections])
+        return entropy_threshold(objective, mini_batch, tokens, passed, World())
+
+    entropy_T = seen[source].entropy_T[rare_tokens(tokens, seen[source], 0.2)]
+    expected = entropy_T.quantile(0.5).item()
+    own = S2T(tau_p=0.2, quantile=0.5, statistics=source, sign=sign)
+    assert tau_h(TopEntropy(), own) == pytest.approx(expected)
+    assert tau_h(TopEntropy()) is None  # nothing is rare in the pass with gradient

@@ -15,8 +15,8 @@ from support.deciding import Table, decided, groups
 
 
 @dataclass(kw_only=True)
-class Silences(Selection):
-    """Silences tokens by their rows, and remembers the statistics that it is given."""
+class _Silences(Selection):
+    """_Silences tokens by their rows, and remembers the statistics that it is given."""
 
     rows: tuple[int, ...] = ()
     denominator: str = "selected"
@@ -53,16 +53,16 @@ def weights(selection, aggregation: str) -> list[float]:
     ],
 )
 def test_what_only_a_selection_of_all_silences_still_counts(aggregation, expected):
-    selected, of_all = Silences(rows=(0, 2)), Silences(rows=(1, 2), denominator="all")
+    selected, of_all = _Silences(rows=(0, 2)), _Silences(rows=(1, 2), denominator="all")
     for several in ([selected, of_all], [of_all, selected]):
         assert weights(several, aggregation) == pytest.approx(expected)
 
 
 def test_a_sequence_that_one_selection_silences_whole_counts_or_not():
     """Of `seq-mean-token-mean`: a sequence without counted tokens is not one of the N."""
-    whole = Silences(rows=(4, 5))
+    whole = _Silences(rows=(4, 5))
     expected = [1 / 4] * 4 + [0, 0]
-    assert weights([whole, TopKept := Silences()], "seq-mean-token-mean") == expected
+    assert weights([whole, TopKept := _Silences()], "seq-mean-token-mean") == expected
     whole.denominator = "all"
     assert weights([whole, TopKept], "seq-mean-token-mean") == [1 / 8] * 4 + [0, 0]
 
@@ -80,11 +80,18 @@ def test_a_list_of_one_is_that_one_and_an_empty_list_is_none(generator):
 
 
 @pytest.mark.parametrize("old_logprobs", ["recompute", "sampler"])
-@pytest.mark.parametrize("step", [0, 1])
-def test_each_gets_the_statistics_that_it_asks_for(step, old_logprobs):
-    now, before = Silences(), Silences(statistics="behavior")
+@pytest.mark.parametrize("mini_batches, step", [(1, 0), (1, 1), (2, 1)])
+def test_each_gets_the_statistics_that_it_asks_for(mini_batches, step, old_logprobs):
+    """At the first step, in a second epoch, and in the second mini-batch of a rollout."""
+    now, before = _Silences(), _Silences(statistics="behavior")
     for several in ([now, before], [before, now]):
-        tokens = decided(GRPO(selection=several), groups(), step=step, old_logprobs=old_logprobs)
+        tokens = decided(
+            GRPO(selection=several),
+            groups(),
+            mini_batches=mini_batches,
+            step=step,
+            old_logprobs=old_logprobs,
+        )
         current, behavior = (Table().of(tokens, version) for version in (step, 0))
         # The first call decides; another, for a curve, has the statistics of the rollout.
         assert torch.equal(now.seen[0].entropy_T, current.entropy_T)

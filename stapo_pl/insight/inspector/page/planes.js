@@ -4,7 +4,7 @@
 const MARKS = [
   ["silenced", "silenced", "x", "--silenced"],
   ["kept", "rare, kept", "circle-open", "--kept"],
-  ["wrong", "rare, wrong answer", "triangle-up-open", "--wrong"],
+  ["wrong", "rare, wrong answer, kept", "triangle-up-open", "--wrong"],
 ];
 
 // More points of a group would make the charts slow.

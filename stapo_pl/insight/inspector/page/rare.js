@@ -4,7 +4,7 @@
 const GROUPS = [
   ["silenced", "Silenced"],
   ["kept", "Rare, kept"],
-  ["wrong", "Rare in wrong answers"],
+  ["wrong", "Rare in wrong answers, kept"],
 ];
 const PAGE = 12;
 const shownCards = [PAGE, PAGE, PAGE];
