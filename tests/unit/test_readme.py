@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 import stapo_pl
 from stapo_pl.cli.combinations import combinations
 from stapo_pl.cli.grammar import EVALUATE, FIT, expand
+from support.family import table
 from support.places import CONFIGS, DOCUMENTS, ROOT, TESTS
 from support.verl import CASES, check_loss
 
@@ -53,6 +55,15 @@ def test_the_rooms_are_those_of_the_package():
     shown = re.findall(r"^\| \[(\w+)\]\(\1\) \|", text, re.MULTILINE)
     rooms = {path.parent.name for path in (ROOT / "stapo_pl").glob("*/__init__.py")}
     assert {*shown} == rooms and len(shown) == len(rooms)
+
+
+def test_the_table_of_objectives_is_what_is_tested():
+    assert table() in (ROOT / "stapo_pl" / "README.md").read_text()
+    lengths = [
+        len(path.read_text().splitlines())
+        for path in (ROOT / "stapo_pl" / "objectives").glob("*.py")
+    ]
+    assert median(lengths) < 60
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)

@@ -26,28 +26,15 @@ import torch
 from stapo_pl.core.batches import MicroBatch, Tokens
 from stapo_pl.core.types import Trajectory
 from stapo_pl.core.world import World
-from stapo_pl.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO
 from stapo_pl.policy.model import Policy
 from stapo_pl.rollout.batching import collate_all
 from support.carriers import trajectory
 from support.policies import tiny_model
-from support.trl import InFloat64, loss_of, make_inputs, make_trainer
+from support.trl import PAIRS, InFloat64, loss_of, make_inputs, make_trainer
 
 pytestmark = pytest.mark.trl
 
 VOCABULARY, RESPONSES, LONGEST = 40, 8, 16
-SEQUENCE = {"loss_type": "grpo", "importance_sampling_level": "sequence"}
-PAIRS = {
-    "grpo": (GRPO(), {"loss_type": "grpo"}),
-    "dr_grpo": (DrGRPO(), {"loss_type": "dr_grpo"}),
-    "dapo": (DAPO(), {"loss_type": "dapo", "epsilon_high": 0.28}),
-    "bnpo": (GRPO(aggregation="token-mean"), {"loss_type": "bnpo"}),
-    "cispo": (CISPO(clip_low=1.0, clip_high=0.28), {"loss_type": "cispo", "epsilon_high": 1.28}),
-    "sapo": (SAPO(tau_negative=1.125), {"loss_type": "sapo", "sapo_temperature_neg": 1.125}),
-    "gspo": (GSPO(), {**SEQUENCE, "epsilon": 3e-4, "epsilon_high": 4e-4}),
-    "gspo, wide": (GSPO(clip_low=0.02, clip_high=0.03),
-                   {**SEQUENCE, "epsilon": 0.02, "epsilon_high": 0.03}),
-}  # fmt: skip
 
 
 @dataclass
