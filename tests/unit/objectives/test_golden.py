@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stapo_pl.conformance.vectors import flat, mini_batch
+from stapo_pl.core.batches import TokenStatistics
 from stapo_pl.core.world import World
 from stapo_pl.objectives import (
     IcePop,
@@ -25,8 +27,6 @@ from support.verl import (
     LOSSES,
     advantages,
     check_loss,
-    flat,
-    response_tokens,
 )
 
 
@@ -44,7 +44,8 @@ def test_advantages(case, key):
 
 
 def test_advantages_of_each_token(case):
-    tokens, statistics = response_tokens(case)
+    tokens, current = mini_batch(case)
+    statistics = TokenStatistics(tokens.old_logprobs_T, current.entropy_T, current.collision_T)
     got_T = OptimalTokenBaseline().advantages(tokens, statistics, World())
     expected_T = flat(case, case["advantages"]["otb(old_logp, collision)"])
     torch.testing.assert_close(got_T, expected_T, rtol=0, atol=1e-9)
