@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -22,8 +24,11 @@ from stapo_pl.objectives import (
     KLCov,
 )
 from stapo_pl.rollout.advantages import group_advantages
+from support.places import GOLDEN
 
 CASES = cases()
+# The same losses of verl, of policies that are further from the old one.
+FAR = json.loads((GOLDEN / "verl_0.9.1_far.json").read_text())["cases"]
 
 # What is compared, by the keys of the file.
 CLIPS = {"clip(0.2,0.2)": (0.2, 0.2), "clip(0.2,0.28)": (0.2, 0.28)}

@@ -24,6 +24,7 @@ from support.objectives import build_objective
 from support.verl import (
     ADVANTAGES,
     CASES,
+    FAR,
     LOSSES,
     advantages,
     check_loss,
@@ -63,6 +64,24 @@ def test_losses_and_gradients(case, name):
     # this size show it.
     shows = name.startswith(("gmpo", "sapo"))
     check_loss(case, LOSSES[name], name, tolerance=1e-8 if shows else 1e-9)
+
+
+FAR_LOSSES = [(case, name) for case in FAR for name in case["losses"]]
+
+
+@pytest.mark.parametrize("case, name", FAR_LOSSES, ids=lambda x: x if isinstance(x, str) else "")
+def test_losses_of_a_policy_far_from_the_old_one(case, name):
+    """Here the dual clip, the caps of ratios, and the two kinds of DPPO show themselves.
+
+    And so does the 1e-8 that verl adds to the lengths that GSPO, GMPO and SAPO divide by.
+    """
+    check_loss(case, LOSSES[name], name, 1e-8 if name.startswith(("gmpo", "gspo", "sapo")) else 1e-9)
+
+
+def test_losses_that_are_equal_nearby_differ_far_away():
+    for case in FAR:
+        found = {name: recorded["loss"] for name, recorded in case["losses"].items()}
+        assert len(set(found.values())) == len(found)
 
 
 CORRECTIONS = {
