@@ -148,7 +148,8 @@ def read_experiment(path: Path, left_out: set[str]) -> list[str]:
 
     Args:
         path: the YAML file of the experiment. In it, `objective: grpo` names a file of a group, and
-            `objective.kl_coef: 0.001`, or the same as nested keys, sets a value.
+            `objective.kl_coef: 0.001`, or the same as nested keys, sets a value. `experiment: NAME`
+            names another experiment, whose settings hold unless this file sets them.
         left_out: the groups that other words choose. The experiment's settings of these are left
             out.
 
@@ -158,7 +159,12 @@ def read_experiment(path: Path, left_out: set[str]) -> list[str]:
     content = yaml.safe_load(path.read_text())
     if not isinstance(content, dict):
         raise OverrideError(f"{path}: expected settings, KEY: VALUE")
-    return [f"{key}={value}" for key, value in _flat(content) if key.split(".")[0] not in left_out]
+    parent = content.pop("experiment", None)
+    words = [f"{key}={value}" for key, value in _flat(content)]
+    own = [word for word in words if word.partition("=")[0].partition(".")[0] not in left_out]
+    if parent is None:
+        return own
+    return [*read_experiment(find_config(path.parent, parent), left_out), *own]
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -93,13 +93,16 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def validation_figures(
-    greedy: Sequence[Sequence[Trajectory]], sampled: Sequence[Sequence[Trajectory]]
-) -> dict[str, Tensor]:
+def greedy_figures(greedy: Sequence[Sequence[Trajectory]]) -> dict[str, Tensor]:
+    """Returns the accuracy [prompts] of groups of one trajectory, sampled at temperature 0."""
+    accuracies_P = [accuracy([group[0].score]) for group in greedy]
+    return {"accuracy_greedy": torch.tensor(accuracies_P, dtype=torch.float32)}
+
+
+def sampled_figures(sampled: Sequence[Sequence[Trajectory]]) -> dict[str, Tensor]:
     """Returns the figures of each prompt of a validation. There may be no prompt.
 
     Args:
-        greedy: for each prompt, a group of one trajectory, sampled at temperature 0.
         sampled: for each prompt, a group of k trajectories.
 
     Returns:
@@ -107,7 +110,6 @@ def validation_figures(
     """
     scores_PG = [[t.score for t in group] for group in sampled]
     columns = {
-        "accuracy_greedy": [accuracy([group[0].score]) for group in greedy],
         "accuracy": [accuracy(scores) for scores in scores_PG],
         "pass_at_k": [pass_at_k(len(s), sum(x.correct for x in s), len(s)) for s in scores_PG],
         "majority_at_k": [majority_at_k(scores) for scores in scores_PG],

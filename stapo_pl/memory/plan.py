@@ -194,7 +194,8 @@ def architecture(path: str) -> PreTrainedConfig:
     Raises:
         ConfigError: there is no such model.
     """
-    shape = _SHAPES / f"{path.removeprefix('Qwen/')}.json"
+    # The base models have the shapes of those that were trained on.
+    shape = _SHAPES / f"{path.removeprefix('Qwen/').removesuffix('-Base')}.json"
     known = path.startswith("Qwen/") and shape.exists() and not Path(path).exists()
     return AutoConfig.from_pretrained(shape) if known else load_config(path)
 

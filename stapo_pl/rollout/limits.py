@@ -34,20 +34,20 @@ def check_limits(max_prompt_tokens: int, decoding: Decoding) -> None:
         )
 
 
-def check_room(max_prompt_tokens: int, decoding: Decoding, positions: int) -> None:
+def check_room(max_prompt_tokens: int, max_new_tokens: int, positions: int) -> None:
     """Checks that the model can read the longest prompt together with the longest response.
 
     Args:
         max_prompt_tokens: the largest number of tokens of a prompt.
-        decoding: the decoding, which says how long a response can be.
+        max_new_tokens: the largest number of tokens of a response, also in validation.
         positions: the largest number of tokens of a sequence that the model can read.
 
     Raises:
         ConfigError: prompt and response together can be longer than `positions`.
     """
-    room = positions - max_prompt_tokens - decoding.max_new_tokens
+    room = positions - max_prompt_tokens - max_new_tokens
     if room < 0:
         raise ConfigError(
             f"data.max_prompt_tokens={max_prompt_tokens} plus data.max_new_tokens="
-            f"{decoding.max_new_tokens} exceeds the {positions} positions of the model by {-room}"
+            f"{max_new_tokens} exceeds the {positions} positions of the model by {-room}"
         )

@@ -106,19 +106,18 @@ class RolloutDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.task = task
+        self.task, self.seed = task, seed
         self.sizes = BatchSizes(
             prompts_per_rollout, group_size, prompts_per_mini_batch, epochs_per_rollout
         )
         self.max_prompt_tokens = max_prompt_tokens
         self.prompt_rules = PromptRules(max_prompt_tokens, on_bad_row, duplicates, prompt_format)
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
-        self.stop_token_ids = stop_token_ids or []
-        self.old_logprobs = old_logprobs
+        self.stop_token_ids, self.old_logprobs = stop_token_ids or [], old_logprobs
         self.pruning = Pruning(prune_sample, seed) if prune else None
         self.validation, self.grading = validation, grading
         self.benchmarks = benchmarks or {task.name: Benchmark(task, validation.samples)}
-        self.seed = seed
+        self.longest_response = max(max_new_tokens, validation.limit(max_new_tokens))
         # True if the user named the checkpoint: it may be meant to go on with other data.
         self.takes_other_data = False
         check_limits(max_prompt_tokens, self.decoding)
@@ -165,7 +164,8 @@ class RolloutDataModule(L.LightningDataModule):
         self.sizes.check_ranks(trainer.world_size, self.micro_batches_per_step)
         self.sizes.check_validation(trainer.val_check_interval, self.micro_batches_per_step)
         text_config = self.model_config.get_text_config()
-        check_room(self.max_prompt_tokens, self.decoding, text_config.max_position_embeddings)
+        positions = text_config.max_position_embeddings
+        check_room(self.max_prompt_tokens, self.longest_response, positions)
         self.prompts = PromptSets(
             self.task, self.benchmarks, tokenizer, self.prompt_rules, text_config.vocab_size
         )

@@ -54,7 +54,7 @@ class SamplerCallback(RunCallback):
             self._module.model_config,
             data.end_tokens.ids,
             device,
-            data.max_prompt_tokens + data.decoding.max_new_tokens,
+            data.max_prompt_tokens + data.longest_response,
             self.room,
         )
 

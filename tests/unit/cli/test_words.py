@@ -9,31 +9,18 @@ from dataclasses import dataclass
 import pytest
 
 from stapo_pl import objectives
-from stapo_pl.cli.evaluation_parser import make_parser
-from stapo_pl.cli.fit import KINDS, StapoCLI
-from stapo_pl.cli.grammar import EVALUATE, FIT, OverrideError, expand
+from stapo_pl.cli.grammar import OverrideError, expand
 from stapo_pl.cli.kinds import choices, classes, settings
 from stapo_pl.cli.screen import first_screen
 from stapo_pl.cli.words import Words
 from stapo_pl.core.errors import ConfigError
 from support.places import CONFIGS
-
-
-class _Made(Exception):
-    """Ends the making of a command line when its parser is there."""
-
-
-class _OnlyParser(StapoCLI):
-    def parse_arguments(self, parser, args):
-        self.__class__.made = parser
-        raise _Made
+from support.words import make_parsers, resolved
 
 
 @pytest.fixture(scope="module")
 def parsers():
-    with pytest.raises(_Made):
-        _OnlyParser([], CONFIGS)
-    return {"fit": (_OnlyParser.made, FIT, KINDS), "evaluate": (make_parser(), EVALUATE, {})}
+    return make_parsers()
 
 
 def said(parsers, script: str, words: list[str]) -> str:
@@ -46,13 +33,6 @@ def said(parsers, script: str, words: list[str]) -> str:
         return str(error)
     parser.parse_args(args)  # ends the process if it refuses what was found right
     return ""
-
-
-def resolved(parsers, *words: str) -> dict:
-    """All settings, as words of a fit resolve them."""
-    parser, grammar, kinds = parsers["fit"]
-    args = Words(parser, grammar, CONFIGS, kinds).check(expand(words, CONFIGS, grammar))
-    return parser.parse_args(args).as_dict()
 
 
 UNKNOWN = {
