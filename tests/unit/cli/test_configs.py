@@ -126,7 +126,15 @@ def test_defaults_build(tmp_path):
     assert cli.folder == tmp_path / "stapo-arithmetic-seed0" / "version_0"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("experiment/*.yaml")), ids=lambda p: p.stem)
+# Those of the paper name weights that are not here; test_experiments.py looks at their settings.
+SMALL_EXPERIMENTS = [
+    path
+    for path in sorted(CONFIGS.glob("experiment/*.yaml"))
+    if "qwen3" not in path.stem and path.stem != "paper"
+]
+
+
+@pytest.mark.parametrize("path", SMALL_EXPERIMENTS, ids=lambda p: p.stem)
 def test_every_experiment_builds_and_is_in_the_run_s_name(path, tmp_path):
     cli = build([f"experiment={path.stem}"], tmp_path)
     objective = yaml.safe_load(path.read_text())["objective"]
