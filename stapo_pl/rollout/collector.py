@@ -36,7 +36,7 @@ Judge = Callable[[Reward], AbstractContextManager[Judging]]
 
 
 class Collector:
-    """Samples completions, has the responses graded, and computes their advantages.
+    """Samples completions, and has the responses graded.
 
     Args:
         generate: the function that samples completions.
