@@ -38,6 +38,7 @@ from stapo_pl.training.start import Start
 from stapo_pl.training.strategy import FSDP
 from stapo_pl.training.trainer import RolloutTrainer
 from stapo_pl.training.trainer_checks import check_strategy
+from stapo_pl.training.workload import Estimate
 
 # The help of flags for which Lightning has none.
 _WORDS = {
@@ -98,6 +99,7 @@ class StapoCLI(LightningCLI):
         )
         for key, kind in zip(OWN_KEYS, (Run, Insight), strict=True):
             parser.add_argument(f"--{key}", type=kind, default=kind())
+        parser.add_argument("--estimate", type=Estimate, default=Estimate())
         parser.add_lightning_class_args(SamplerCallback, "sampler")
         for action in parser._actions:
             action.help = action.help or _WORDS.get(action.dest)

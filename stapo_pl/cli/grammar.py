@@ -116,7 +116,8 @@ FIT = Grammar(
         "recorder": Group("insight.recorder", "insight.recorder", is_class=False),
     },
     keys=(
-        "seed_everything", "ckpt_path", "run", "insight", "data", "config", "print_config", "plan",
+        "seed_everything", "ckpt_path", "run", "insight", "estimate", "data", "config",
+        "print_config", "plan",
         "help",
     ),
     benchmarks="data.benchmarks",

@@ -6,16 +6,18 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.strategies import Strategy
 
+from stapo_pl.memory.plan import architecture
 from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.samplers import Sampler
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.planning import plan_run, planned_ranks, sequences
 from stapo_pl.training.trainer_checks import check_trainer
+from stapo_pl.training.workload import Estimate, estimate_work, passes_of_a_step
 
 
 def print_plan(config: Namespace) -> None:
-    """Prints the memory plan of a run.
+    """Prints the memory plan of a run, and how much it computes.
 
     Only what the plan looks at is made, so it needs neither the data nor the sampler of the run,
     and its GPUs need not be on this machine.
@@ -31,8 +33,14 @@ def print_plan(config: Namespace) -> None:
     parser.add_class_arguments(PolicyModule, "model")
     parser.add_argument("--engine", type=Sampler | None)
     parser.add_argument("--strategy", type=Strategy | str)
+    parser.add_argument("--estimate", type=Estimate)
     made = parser.instantiate_classes(
-        Namespace(model=config.model, engine=config.sampler.engine, strategy=trainer.strategy)
+        Namespace(
+            model=config.model,
+            engine=config.sampler.engine,
+            strategy=trainer.strategy,
+            estimate=config.estimate,
+        )
     )
     check_trainer({**vars(trainer), "strategy": made.strategy})
     # The plan is for GPUs by default, because people make it before they have one.
@@ -54,3 +62,18 @@ def print_plan(config: Namespace) -> None:
         nodes,
     )
     print(plan.describe())
+    work = estimate_work(
+        architecture(made.model.path),
+        sizes,
+        trainer.max_epochs,
+        data.max_prompt_tokens,
+        data.max_new_tokens,
+        passes_of_a_step(
+            made.model.objective,
+            sizes,
+            data.old_logprobs == "recompute",
+            config.model.gradient_checkpointing,
+        ),
+        made.estimate,
+    )
+    print(f"\n{work.describe(ranks)}")

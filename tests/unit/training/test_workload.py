@@ -1,0 +1,77 @@
+"""How much a run computes: operations beside PyTorch's count, passes beside those of real runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from stapo_pl.core.errors import ConfigError
+from stapo_pl.objectives import GRPO
+from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.training.workload import Estimate, estimate_work, forward_flops, passes_of_a_step
+from support.objectives import build_objective
+from support.policies import tiny_policy
+
+SIZES = BatchSizes(8, 4, 4, 1)
+
+
+@pytest.mark.parametrize("length", [16, 50])
+def test_operations_are_those_that_pytorch_counts(length):
+    policy = tiny_policy()
+    policy.model.set_attn_implementation("eager")  # PyTorch does not count the others on a CPU
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        policy.model(torch.arange(length)[None] % 40)
+    config = policy.model.config
+    width = config.num_attention_heads * config.head_dim
+    # PyTorch counts attention to the tokens that follow, too.
+    hidden = 2 * config.num_hidden_layers * width * (length - 1)
+    assert counter.get_total_flops() / length == forward_flops(config, length) + hidden
+
+
+@pytest.mark.parametrize(
+    "objective, recomputes, epochs, scored",  # passes of two mini-batches, see test_passes.py
+    [
+        ("grpo", True, 1, 1),
+        ("grpo", False, 1, 0),
+        ("stapo", True, 1, 2 + 1),
+        ("stapo", False, 1, 1 + 1),
+        ("stapo", True, 2, 2 + 3),
+        ("stapo", False, 2, 1 + 3),
+        ("entropy20", True, 1, 2),
+        ("entropy20", False, 1, 2),
+    ],
+)
+def test_passes_are_those_of_a_run(objective, recomputes, epochs, scored):
+    sizes = BatchSizes(8, 4, 4, epochs)
+    passes = passes_of_a_step(build_objective(objective), sizes, recomputes, checkpoints=False)
+    assert passes == pytest.approx(3 + scored / (2 * epochs))
+
+
+def test_references_teachers_and_checkpoints_add_passes():
+    plain = passes_of_a_step(GRPO(), SIZES, True, False)
+    assert passes_of_a_step(GRPO(kl_coef=0.1), SIZES, True, False) == plain + 1
+    assert passes_of_a_step(GRPO(), SIZES, True, True) == plain + 1
+    # A token advantage asks for statistics before the first update, and the teacher has a pass.
+    assert passes_of_a_step(build_objective("opd"), SIZES, True, False) == plain + 0.5 + 1
+
+
+def test_work_adds_up():
+    config = tiny_policy().model.config
+    estimate = Estimate(response_tokens=30, sampler_tokens_per_s=100, mfu=0.5, gpu_tflops=1e-6)
+    work = estimate_work(config, SIZES, 10, 20, 99, 4.0, estimate)
+    assert (work.steps, work.step_tokens) == (20, 4 * 4 * 50)
+    assert work.step_flops == 800 * 4 * forward_flops(config, 50)
+    assert work.update_days == pytest.approx(20 * work.step_flops / 0.5e6 / 86400)
+    assert work.sampling_days == pytest.approx(10 * 8 * 4 * 30 / 100 / 86400)
+    longest = estimate_work(config, SIZES, 10, 20, 99, 4.0, Estimate())
+    assert longest.step_tokens == 4 * 4 * 119
+    assert "8 GPUs" in work.describe(8)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"mfu": 0}, {"mfu": 1.1}, {"gpu_tflops": 0}, {"response_tokens": 0}]
+)
+def test_an_estimate_out_of_range_is_refused(arguments):
+    with pytest.raises(ConfigError, match=rf"estimate.{next(iter(arguments))} must .*, got"):
+        Estimate(**arguments)
