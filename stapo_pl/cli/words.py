@@ -236,7 +236,7 @@ class Words:
         if "${" in text:  # OmegaConf fills in this reference to another key later
             return given
         if isinstance(several := as_list(value), list) and (item := listed(kind)) is not None:
-            found = [self._check_value(item, at, inner) for inner in several]
+            found = [self._check_item(item, at, inner) for inner in several]
             self._choose(at, found)
             return found
         if isinstance(value, dict) and (classes(kind) or classes(items(kind))):
@@ -257,6 +257,14 @@ class Words:
         else:
             raise ConfigError(f"{word}: {_why_no_class(kind, text)}")
         return given
+
+    def _check_item(self, kind: Any, at: str, value: Any) -> Any:
+        """Checks an item of a list. What its class needs may be given inside of it."""
+        coming = self._coming
+        self._coming = coming | {place_of(leaf) for leaf, _ in leaves(at, value)}
+        found = self._check_value(kind, at, value)
+        self._coming = coming
+        return found
 
     def _inner(self, kind: Any, at: str, key: str, value: Any) -> Any:
         """Checks one key of a mapping that names a class or sets its arguments."""

@@ -155,6 +155,7 @@ WRONG = {
     "trainer.strategy.cpu_offload=true": "trainer.strategy.cpu_offload: choose what has it first",
     "trainer.strategy=null": "trainer.strategy=null: expected",
     "trainer.callbacks=3": "trainer.callbacks=3: expected a list",
+    'trainer.callbacks=[{"class_path":"EarlyStopping"}]': "needs trainer.callbacks.monitor=...",
     "trainer.callbacks+=EarlyStopping": "needs trainer.callbacks.monitor=...",
     # files that are none of a group
     "model=Qwen/Qwen3-8B": "a model's folder or hub name is model.path=Qwen/Qwen3-8B",
@@ -331,6 +332,9 @@ def test_the_last_word_on_a_key_holds(parsers):
     assert lora["rank"] == 8
     more = [f"trainer.callbacks+={{class_path: {c}}}" for c in ("Timer", "LearningRateMonitor")]
     assert len(resolved(parsers, *more)["trainer"]["callbacks"]) == 2
+    stopping = "{class_path: EarlyStopping, init_args: {monitor: policy/loss}}"
+    found = resolved(parsers, f"trainer.callbacks=[{stopping}, Timer]")["trainer"]["callbacks"]
+    assert [item["init_args"].get("monitor") for item in found] == ["policy/loss", None]
     for words, tau_p in (
         (("objective.tau_p=0.1", selection), 0.2),
         ((selection, "objective.tau_p=0.1"), 0.1),
