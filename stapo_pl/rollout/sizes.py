@@ -67,7 +67,9 @@ class BatchSizes:
             ConfigError: the size is below 1.
         """
         if max_tokens < 1:
-            raise ConfigError(f"data.max_tokens_per_micro_batch must be at least 1, got {max_tokens}")
+            raise ConfigError(
+                f"data.max_tokens_per_micro_batch must be at least 1, got {max_tokens}"
+            )
         samples = -(-self.prompts_per_mini_batch * self.group_size // ranks)
         return min(2 * -(-samples // max(max_tokens // longest, 1)) + 1, samples)
 
