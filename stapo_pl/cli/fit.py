@@ -185,6 +185,8 @@ def _quiet() -> None:
     # The schedule may step before the optimizer, because the first optimizer step can be skipped.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     transformers.utils.logging.disable_progress_bar()
+    # It stands for a micro-batch that is not needed.
+    warnings.filterwarnings("ignore", message="train_dataloader yielded None")
     # The policy is in evaluation mode on purpose, so that there is no dropout. See PolicyModule.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     # Lightning advertises a logger of its own at every start.

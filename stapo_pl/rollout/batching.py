@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -24,6 +25,7 @@ def cut(
     temperature: float,
     pruning: Pruning | None,
     world: World,
+    max_tokens: int | None = None,
 ) -> RolloutBatch:
     """Cuts a rollout into the mini-batches and micro-batches that training visits.
 
@@ -32,11 +34,15 @@ def cut(
         version: the number of the optimizer step after which the rollout was sampled.
         number: the number of the rollout in the run.
         sizes: the sizes of rollout and mini-batches over all ranks.
-        micro_batches: the number of micro-batches of each mini-batch on this rank.
+        micro_batches: the number of micro-batches of each mini-batch on this rank. It is the
+            largest number if there is a largest size.
         temperature: the temperature that the rollout was sampled at.
         pruning: chooses which trajectories are passed through the policy. None passes all.
         world: the ranks that share the rollout. They exchange trajectories, so that each has about
             as many tokens to pass as the others. All of them must call this together.
+        max_tokens: the largest size of a micro-batch in tokens, with padding. Each mini-batch is
+            cut into as many as the rank with the most tokens needs. None cuts all into equally
+            many.
     """
     batch = RolloutBatch(rollout, version)
     for trajectories in split(rollout.groups, sizes.prompts_per_rollout, sizes.mini_batches):
@@ -45,15 +51,32 @@ def cut(
         if pruning is not None:
             trajectories, others = pruning.leave_out(trajectories, number, place)
             # As many on every rank, also where none is left out: they may all have a pass.
-            left_out = spread(others, micro_batches)
+            left_out = spread(others, _count(others, micro_batches, max_tokens, world))
         trajectories = exchange(trajectories, world)
-        parts = spread(trajectories, micro_batches)
+        parts = spread(trajectories, _count(trajectories, micro_batches, max_tokens, world))
         ordered = [trajectory for part in parts for trajectory in part]
         micros = collate_all(parts, temperature)
         rest = collate_all(left_out, temperature, len(ordered))
         silent = [trajectory for part in left_out for trajectory in part]
         batch.mini_batches.append(MiniBatch(batch, ordered, micros, rest, silent, place))
     return batch
+
+
+def _count(
+    trajectories: Sequence[Trajectory], most: int, max_tokens: int | None, world: World
+) -> int:
+    """Returns how many micro-batches each rank has, so that none needs more."""
+    if max_tokens is None:
+        return most
+    own = runs_needed([len(trajectory) for trajectory in trajectories], max_tokens)
+    needed = max(world.gather_objects(own))
+    if needed > most:
+        warnings.warn(
+            f"a mini-batch needs {needed} micro-batches of {max_tokens} tokens, and {most} is the "
+            "most that was planned for: they are larger this time",
+            stacklevel=2,
+        )
+    return min(needed, most)
 
 
 def split(
@@ -110,6 +133,18 @@ def balance(lengths: Sequence[int], count: int) -> list[list[int]]:
             low = size + 1
     ends = _ends(sorted_lengths, count, low)
     return [order[start:end] for start, end in pairwise([0, *ends])]
+
+
+def runs_needed(lengths: Sequence[int], size: int) -> int:
+    """Returns the number of runs that `balance` needs, so that none is larger than `size`.
+
+    There is at least one, and a sequence that is larger has a run of its own.
+    """
+    ordered, count, end = sorted(lengths, reverse=True), 0, 0
+    while end < len(ordered):
+        end += max(size // ordered[end], 1)
+        count += 1
+    return max(count, 1)
 
 
 def _ends(lengths: Sequence[int], count: int, size: int) -> list[int]:

@@ -51,6 +51,28 @@ class BatchSizes:
         """The number of optimizer steps of a rollout."""
         return self.epochs_per_rollout * self.mini_batches
 
+    def most_micro_batches(self, ranks: int, longest: int, max_tokens: int) -> int:
+        """Returns how many micro-batches a mini-batch may need on a rank.
+
+        It is twice what sequences that are all as long as can be need, because sequences of other
+        lengths leave room in a micro-batch, and because ranks may have unequal numbers of them. It
+        is at most one for each sequence.
+
+        Args:
+            ranks: the number of ranks of the run.
+            longest: the number of tokens of the longest sequence.
+            max_tokens: the largest size of a micro-batch in tokens.
+
+        Raises:
+            ConfigError: the size is below 1.
+        """
+        if max_tokens < 1:
+            raise ConfigError(
+                f"data.max_tokens_per_micro_batch must be at least 1, got {max_tokens}"
+            )
+        samples = -(-self.prompts_per_mini_batch * self.group_size // ranks)
+        return min(2 * -(-samples // max(max_tokens // longest, 1)) + 1, samples)
+
     def check_ranks(self, ranks: int, micro_batches: int) -> None:
         """Checks that a mini-batch can be divided evenly among ranks and micro-batches.
 
@@ -98,10 +120,16 @@ class BatchSizes:
                 f"(trainer.accumulate_grad_batches) up to {total}, the micro-batches of a rollout"
             )
 
-    def describe(self, ranks: int, micro_batches: int, rollouts: int) -> str:
+    def describe(
+        self, ranks: int, micro_batches: int, rollouts: int, max_tokens: int | None = None
+    ) -> str:
         """Returns lines for people that show the sizes of a run and what follows from them."""
         samples = self.prompts_per_rollout * self.group_size
         per_step = self.prompts_per_mini_batch * self.group_size
+        micro = f"{micro_batches} micro-batch(es) a mini-batch and rank, of about "
+        micro += f"{per_step / ranks / micro_batches:g} samples"
+        if max_tokens is not None:
+            micro = f"micro-batches of {max_tokens} tokens, at most {micro_batches} a mini-batch"
         return "\n".join(
             [
                 f"rollout     {self.prompts_per_rollout} prompts x {self.group_size} responses = "
@@ -109,8 +137,7 @@ class BatchSizes:
                 f"updates     {self.mini_batches} mini-batches of {self.prompts_per_mini_batch} "
                 f"prompts ({per_step} samples) x {self.epochs_per_rollout} epoch(s) = "
                 f"{self.steps_per_rollout} optimizer steps",
-                f"micro       {micro_batches} micro-batch(es) a mini-batch and rank, of about "
-                f"{per_step / ranks / micro_batches:g} samples",
+                f"micro       {micro}",
                 f"run         {rollouts} rollouts = {rollouts * self.steps_per_rollout} "
                 "optimizer steps",
             ]

@@ -70,6 +70,8 @@ class RolloutDataModule(L.LightningDataModule):
             model's files name always do.
         old_logprobs: the old log-probabilities in the ratio: `recompute` makes a pass of the
             policy, and `sampler` uses those of the sampler, which saves this pass.
+        max_tokens_per_micro_batch: the largest size of a micro-batch in tokens, with padding. It
+            then decides how many there are, in place of `accumulate_grad_batches`.
         prune: whether sequences that cannot teach have no pass. The gradient is the same.
         prune_sample: the share of tokens of such sequences that curves are computed from.
         validation: the settings of validations.
@@ -98,6 +100,7 @@ class RolloutDataModule(L.LightningDataModule):
         top_k: int = 0,
         stop_token_ids: list[int] | None = None,
         old_logprobs: OldLogprobs = "recompute",
+        max_tokens_per_micro_batch: int | None = None,
         prune: bool = True,
         prune_sample: float = 0.05,
         validation: Validation = Validation(),  # noqa: B008
@@ -110,7 +113,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.sizes = BatchSizes(
             prompts_per_rollout, group_size, prompts_per_mini_batch, epochs_per_rollout
         )
-        self.max_prompt_tokens = max_prompt_tokens
+        self.max_prompt_tokens, self.token_budget = max_prompt_tokens, max_tokens_per_micro_batch
         self.prompt_rules = PromptRules(max_prompt_tokens, on_bad_row, duplicates, prompt_format)
         self.decoding = Decoding(max_new_tokens, temperature, top_p, top_k)
         self.stop_token_ids, self.old_logprobs = stop_token_ids or [], old_logprobs
@@ -151,7 +154,7 @@ class RolloutDataModule(L.LightningDataModule):
 
     @property
     def micro_batches_per_step(self) -> int:
-        """The number of micro-batches of a mini-batch on each rank."""
+        """The number of micro-batches of a mini-batch on each rank, or the largest number."""
         return self.trainer.accumulate_grad_batches
 
     def setup(self, stage: str) -> None:
@@ -199,23 +202,21 @@ class RolloutDataModule(L.LightningDataModule):
         # With dynamic sampling all groups teach, so that nothing is left out.
         prunes = self.pruning and self.can_prune and self.rules.dynamic_sampling is None
         pruning = replace(self.pruning, needs_sample=not self.sees_all_tokens) if prunes else None
-        self.rollouts = Rollouts(source, self.micro_batches_per_step, self.events, pruning)
+        most = self.micro_batches_per_step
+        self.rollouts = Rollouts(source, most, self.token_budget, self.events, pruning)
 
     def teardown(self, stage: str) -> None:
         self.grader.close()
 
     def describe(self) -> str:
         """Returns lines for people: the sizes of the run, and what became of its data."""
-        trainer = self.trainer
-        sizes = self.sizes.describe(
-            trainer.world_size, self.micro_batches_per_step, trainer.max_epochs
-        )
+        run, most = self.trainer, self.micro_batches_per_step
+        sizes = self.sizes.describe(run.world_size, most, run.max_epochs, self.token_budget)
         return "\n".join([sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()])
 
     def train_dataloader(self) -> SizedLoader:
-        return SizedLoader(
-            self.sizes.steps_per_rollout * self.micro_batches_per_step, self._train_batches
-        )
+        length = self.sizes.steps_per_rollout * self.micro_batches_per_step
+        return SizedLoader(length, self._train_batches)
 
     def val_dataloader(self) -> SizedLoader:
         return SizedLoader(sum(self._validation_counts().values()), self._validation_batches)
@@ -239,10 +240,7 @@ class RolloutDataModule(L.LightningDataModule):
         self.cursor = state_dict["cursor"]
         if state_dict["fingerprint"] == self.fingerprint:
             return
-        differ = (
-            f"the training prompts or answers of {self.task.source} differ from those that the "
-            "checkpoint was written with"
-        )
+        differ = f"the training prompts or answers of {self.task.source} are not the checkpoint's"
         if not self.takes_other_data:
             raise ConfigError(
                 f"ckpt_path=last: {differ}; give the same data (task.path), name the checkpoint "
@@ -250,17 +248,18 @@ class RolloutDataModule(L.LightningDataModule):
             )
         rank_zero_warn(f"{differ}; going on with the new ones")
 
-    def _train_batches(self) -> Iterator[MicroBatch]:
+    def _train_batches(self) -> Iterator[MicroBatch | None]:
         """Yields one rollout. The cursor moves as soon as the rollout is collected."""
         run = self.trainer
         for micro in self.rollouts.batches(
             self.cursor, run.global_step, run.current_epoch, run.strategy.root_device
         ):
-            self.cursor = micro.mini_batch.rollout.rollout.cursor
+            if micro is not None:
+                self.cursor = micro.mini_batch.rollout.rollout.cursor
             yield micro
 
     def _check_ranks_agree(self) -> None:
-        """Checks that ranks make the same number of batches. Otherwise they wait for ever."""
+        """Checks that ranks make equally many batches. Otherwise they wait for ever."""
         World().check_equal(
             {
                 **self.prompts.checksums(),

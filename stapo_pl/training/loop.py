@@ -39,13 +39,15 @@ class Rollouts:
 
     source: RolloutSource
     micro_batches: int
-    """The number of micro-batches that a mini-batch is cut into on this rank."""
+    """The number of micro-batches of a mini-batch on this rank; the most, if tokens decide."""
+    max_tokens: int | None
+    """The largest size of a micro-batch in tokens, with padding. None sets none."""
     events: Events
     pruning: Pruning | None
 
     def batches(
         self, cursor: int, version: int, number: int, device: torch.device
-    ) -> Iterator[MicroBatch]:
+    ) -> Iterator[MicroBatch | None]:
         """Collects one rollout, and yields its micro-batches in the order of training.
 
         Args:
@@ -60,11 +62,13 @@ class Rollouts:
         # after it makes the updates (dropout) independent of that, and the same after a resume.
         reseed(self.source.seed, "update", number, World().rank)
         source, steps = self.source, self.source.sizes.steps_per_rollout
-        how = source.sizes, self.micro_batches, source.decoding.temperature, self.pruning, World()
-        batch = cut(rollout, version, number, *how)
+        most, how = self.micro_batches, (source.decoding.temperature, self.pruning, World())
+        batch = cut(rollout, version, number, source.sizes, most, *how, self.max_tokens)
         for step in range(steps):
             self.events.tell(Phase("update", step, steps))
             mini_batch = batch.mini_batches[step % len(batch.mini_batches)].at_step(step)
+            # Lightning counts batches, and makes no pass for None. The last one makes the step.
+            yield from [None] * (most - len(mini_batch.micro_batches))
             yield from mini_batch.micro_batches
 
 

@@ -79,15 +79,22 @@ def plan_run(
         raise ConfigError(f"no memory plan could be made: {reason}") from error
 
 
-def sequences(sizes: BatchSizes, ranks: int, micro_batches: int) -> int:
+def largest_micro_batch(
+    sizes: BatchSizes, ranks: int, micro_batches: int, longest: int, max_tokens: int | None
+) -> int:
     """Returns the number of sequences in the largest micro-batch.
 
     Args:
         sizes: the sizes of the run.
         ranks: the number of ranks of the run.
         micro_batches: the number of micro-batches that a mini-batch is cut into on each rank.
+        longest: the number of tokens of the longest sequence.
+        max_tokens: the largest size of a micro-batch in tokens, which then decides. None if there
+            is none.
     """
     samples = sizes.prompts_per_mini_batch * sizes.group_size
+    if max_tokens is not None:
+        return min(max(max_tokens // longest, 1), max(samples // ranks, 1))
     return max(1, -(-samples // (ranks * micro_batches)))
 
 

@@ -18,7 +18,7 @@ from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.events import Events
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.parts import Parts, RunCallback
-from stapo_pl.training.planning import plan_run, sequences
+from stapo_pl.training.planning import largest_micro_batch, plan_run
 
 if TYPE_CHECKING:
     from stapo_pl.training.trainer import RolloutTrainer
@@ -31,6 +31,10 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
         ConfigError: `check_ratio` refuses the settings, or there is not one sampler callback.
     """
     check_ratio(module.objective.correction, data)
+    if (max_tokens := data.token_budget) is not None:
+        longest = data.max_prompt_tokens + data.decoding.max_new_tokens
+        most = data.sizes.most_micro_batches(trainer.world_size, longest, max_tokens)
+        trainer.accumulate_grad_batches = most
     events = Events()
     samplers = [c for c in trainer.callbacks if isinstance(c, SamplerCallback)]
     if len(samplers) != 1:
@@ -79,7 +83,13 @@ def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: Rollout
             sampler.engine,
             trainer.strategy,
             trainer.compute_dtype,
-            sequences(data.sizes, trainer.world_size, trainer.accumulate_grad_batches),
+            largest_micro_batch(
+                data.sizes,
+                trainer.world_size,
+                trainer.accumulate_grad_batches,
+                data.max_prompt_tokens + data.decoding.max_new_tokens,
+                data.token_budget,
+            ),
             data.max_prompt_tokens,
             data.decoding.max_new_tokens,
             device,

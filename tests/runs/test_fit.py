@@ -295,7 +295,7 @@ def test_verl_rows_run_the_whole_path(tmp_path):
     changed = [*rows[:-1], verl_row("What is 29+29?", "59")]
     for other in (changed, rows[::-1]):
         Dataset.from_list(other).to_parquet(file)
-        with pytest.raises(ConfigError, match=rf"training prompts or answers of {file} differ"):
+        with pytest.raises(ConfigError, match=rf"training prompts or answers of {file} are not"):
             fit(make(tmp_path, *skip, "ckpt_path=last", task=task))
     named = f"ckpt_path={next((cli.folder / 'checkpoints').glob('*.ckpt'))}"
     with pytest.warns(UserWarning, match="going on with the new ones"):

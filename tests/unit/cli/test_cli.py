@@ -47,6 +47,7 @@ from support.places import CONFIGS
             "objective.kl_coef=1 model.reference_path=/no",
             "model.reference_path=/no: no such folder",
         ),
+        ("data.max_tokens_per_micro_batch=0", "data.max_tokens_per_micro_batch must be at least 1"),
         ("objective=bnpo", "the words for it are objective=grpo objective.aggregation=token-mean"),
         ("objective=opd", "model.teacher_path is null: this objective learns from a teacher"),
         ("model.teacher_path=/no", "model.teacher_path=/no: nothing would learn from it; take"),

@@ -25,6 +25,7 @@ RECIPE = {
     "data.epochs_per_rollout": (1, PAPER),
     "data.max_prompt_tokens": (1024, PAPER),
     "data.max_new_tokens": (15360, PAPER),
+    "data.max_tokens_per_micro_batch": (32768, JUSTRL),
     "data.temperature": (1.0, PAPER),
     "data.top_p": (1.0, PAPER),
     "data.on_bad_row": ("skip", JUSTRL),
