@@ -26,7 +26,7 @@ def test_a_checkpoint_holds_adapters_only(trained):
 
 
 def test_the_base_is_the_reference_and_has_no_second_copy(trained):
-    assert trained.model._reference == []
+    assert trained.model.frozen.reference is None
     divergence = read_scalars(trained.folder)["policy/kl_reference"]
     assert divergence[0][1] == 0 and divergence[-1][1] > 0
 

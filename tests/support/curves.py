@@ -46,6 +46,8 @@ OWN = {
     "stapo_v1": ["objective.tau_p=0.3"],
     "kl_cov": ["objective.ratio=0.05"],
     "clip_cov": ["objective.ratio=0.05", "objective.band_low=0.5"],
+    # It adds up log-probabilities, so that steps are large, and each makes rounding larger.
+    "rloo": ["model.optimizer.lr=0.02"],
     "opd": ["objective.token_advantage.reward_coef=1.0"],
 }
 
