@@ -117,8 +117,7 @@ FIT = Grammar(
     },
     keys=(
         "seed_everything", "ckpt_path", "run", "insight", "estimate", "data", "config",
-        "print_config", "plan",
-        "help",
+        "print_config", "plan", "help",
     ),
     benchmarks="data.benchmarks",
     defaults="fit.yaml",

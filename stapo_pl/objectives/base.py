@@ -211,6 +211,15 @@ class Objective(ABC):
         tokens.regularizer_weights_T = tensors.token_weights(
             all_T, tokens.sequence_T, self.aggregation, world, max_new_tokens=max_new_tokens
         )
+        self.mark(tokens, statistics, world)
+
+    def mark(  # noqa: B027  # a hook, which most classes leave empty
+        self, tokens: Tokens, statistics: TokenStatistics | None, world: World
+    ) -> None:
+        """Marks tokens that a class treats differently, when weights are there. Most do nothing.
+
+        A class that reads the statistics sets `looks_at_all_tokens`. All ranks call this together.
+        """
 
     def has_gradient(self, tokens: Tokens) -> Tensor | None:
         """Returns a mask [T] of the tokens at which some term of the loss may have a gradient.

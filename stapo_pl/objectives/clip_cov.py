@@ -46,16 +46,7 @@ class ClipCov(GRPO):
                 f"band_low must be below band_high, got {self.band_low} and {self.band_high}"
             )
 
-    def set_weights(
-        self,
-        tokens: Tokens,
-        statistics: TokenStatistics | None,
-        world: World,
-        max_new_tokens: int,
-        behavior: TokenStatistics | None = None,
-    ) -> None:
-        super().set_weights(tokens, statistics, world, max_new_tokens, behavior)
-        assert statistics is not None and tokens.random_T is not None, "it asks for them"
+    def mark(self, tokens: Tokens, statistics: TokenStatistics | None, world: World) -> None:
         covariances_T, count = covariances(tokens, statistics, world)
         ratio_T = clamped_log_ratio(statistics.logprobs_T, tokens.old_logprobs_T).exp()
         clipped_T = (tokens.advantages_T > 0) & (ratio_T > 1 + self.clip_high)

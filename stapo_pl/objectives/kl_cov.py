@@ -44,16 +44,7 @@ class KLCov(Objective):
         if not self.coef >= 0:
             raise ConfigError(f"coef must not be negative, got {self.coef}")
 
-    def set_weights(
-        self,
-        tokens: Tokens,
-        statistics: TokenStatistics | None,
-        world: World,
-        max_new_tokens: int,
-        behavior: TokenStatistics | None = None,
-    ) -> None:
-        super().set_weights(tokens, statistics, world, max_new_tokens, behavior)
-        assert statistics is not None and tokens.random_T is not None, "it asks for them"
+    def mark(self, tokens: Tokens, statistics: TokenStatistics | None, world: World) -> None:
         covariances_T, count = covariances(tokens, statistics, world)
         chosen = share_of(self.ratio, count)
         tokens.penalized_T = largest(covariances_T, chosen, tokens.random_T, world)
