@@ -1,9 +1,9 @@
-"""Two processes have the gradient of one, for every objective, selection and pruning."""
+"""Two processes have the gradient of one, for every objective, selection, pruning and cut."""
 
 from __future__ import annotations
 
 import random
-from itertools import product
+from itertools import chain, product
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from support.places import OBJECTIVES
 from support.steps import VOCABULARY, Passes, gradient
 
 GROUPS, GROUP_SIZE = 6, 4
+FIXED, BY_TOKENS = (2, None), (GROUPS * GROUP_SIZE, 45)  # most micro-batches, tokens of the largest
 CASES = [
     f"{name}{s2t}{prune}" for name, s2t, prune in product(OBJECTIVES, ("", "+s2t"), ("", " pruned"))
 ]
@@ -43,7 +44,7 @@ def groups() -> list[list]:
     return made
 
 
-def gradients(mine) -> dict[str, tuple[torch.Tensor, float]]:
+def gradients(mine, most: int, max_tokens: int | None) -> dict[str, tuple[torch.Tensor, float]]:
     """The gradient and the loss in each case, of the groups of this rank and of the others."""
     found = {}
     for case in CASES:
@@ -53,14 +54,15 @@ def gradients(mine) -> dict[str, tuple[torch.Tensor, float]]:
             objective.selection = S2T(tau_p=0.05)
         pruning = Pruning(0.05, 1) if case.endswith(" pruned") and objective.can_prune else None
         passes = Passes(torch.Generator().manual_seed(0))
-        found[case] = gradient(objective, passes, mine, pruning, 2, GROUPS)
+        found[case] = gradient(objective, passes, mine, pruning, most, GROUPS, max_tokens)
     return found
 
 
 def one_of_two_ranks(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save(gradients(groups()[rank::2]), f"{folder}/{rank}.pt")
+    cuts = [gradients(groups()[rank::2], *cut) for cut in (FIXED, BY_TOKENS)]
+    torch.save(cuts, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -68,12 +70,13 @@ def one_of_two_ranks(rank: int, folder: str) -> None:
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     fork(one_of_two_ranks, str(folder))
-    ranks = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
-    return gradients(groups()), *ranks
+    cuts_of_ranks = [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    by_tokens_alone = gradients(groups(), *BY_TOKENS)
+    return gradients(groups(), *FIXED), by_tokens_alone, *chain(*cuts_of_ranks)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradient_of_two_ranks_is_that_of_one(found, case):
+def test_gradient_is_the_same_for_two_ranks_and_another_cut(found, case):
     whole, loss = found[0][case]
     assert whole.abs().max() > 0
     for part, its_loss in (rank[case] for rank in found[1:]):

@@ -50,17 +50,21 @@ def gradient(
     pruning: Pruning | None,
     micro_batches: int,
     world_groups=None,
+    max_tokens: int | None = None,
 ) -> tuple[torch.Tensor, float]:
     """The gradient and the loss of a mini-batch, which are sums over the ranks.
 
     Args:
         groups: the groups of trajectories of this rank.
+        micro_batches: their number, or the largest number if there is a largest size.
         world_groups: the number of groups on all ranks, if there are several.
+        max_tokens: the largest size of a micro-batch in tokens, with padding.
     """
     count = len(groups) if world_groups is None else world_groups
     sizes = BatchSizes(count, max(len(groups[0]), 2), count, 1)
     rollout, world = Rollout(0, groups), World()
-    (mini_batch,) = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning, world).mini_batches
+    batch = cut(rollout, 0, 0, sizes, micro_batches, 0.9, pruning, world, max_tokens)
+    (mini_batch,) = batch.mini_batches
     Scorer(objective, passes, "recompute", 2).score(mini_batch, is_first=True)
     micros = [*mini_batch.micro_batches, *mini_batch.left_out]
     tokens = Tokens.cat([micro.tokens for micro in micros])
