@@ -59,7 +59,8 @@ class Dataset(Task):
         reward: judges the responses. None means mathematical equality.
         validation_path: like `path`, for validation.
         validation_split: like `split`, for validation. None means the same split.
-        validation_size: number of validation problems. None takes all.
+        validation_size: number of validation problems. None takes all. 0 is for runs that
+            validate on benchmarks.
 
     Raises:
         ConfigError: a setting is wrong, or there is no such file.
@@ -83,9 +84,9 @@ class Dataset(Task):
         validation_split: str | None = None,
         validation_size: int | None = 64,
     ) -> None:
-        if validation_size is not None and validation_size < 1:
+        if validation_size is not None and validation_size < 0:
             raise ConfigError(
-                f"task.validation_size must be at least 1 or null, got {validation_size}"
+                f"task.validation_size must be at least 0 or null, got {validation_size}"
             )
         if template is not None and "{problem}" not in template:
             raise ConfigError(f"task.template={template}: expected {{problem}} in it")
@@ -117,7 +118,7 @@ class Dataset(Task):
             self.validation_tables = find_tables("task.path", path, name, subset, validation_split)
 
     def train_problems(self) -> ProblemSet:
-        if self.validation_tables is not None:
+        if self.validation_tables is not None or self.validation_size == 0:
             return _collect(self._outcomes(self.tables))
         if self.validation_size is None:
             raise self._nothing_left("null")
@@ -136,6 +137,11 @@ class Dataset(Task):
         return ProblemSet(problems, rest.bad_rows, rest.filtered + copies)
 
     def validation_problems(self) -> ProblemSet:
+        if self.validation_size == 0:
+            raise ConfigError(
+                f"task.validation_size=0 leaves no problem of {self.source} to validate on: set a "
+                "higher number, or name benchmarks (benchmark=all or benchmark=NAME,NAME)"
+            )
         if self.validation_tables is not None:
             return _collect(self._outcomes(self.validation_tables), self.validation_size)
         held_out = self.validation_size is not None

@@ -61,6 +61,13 @@ def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+def read_texts(folder: Path, name: str) -> list[str]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    kept = events.Tensors(f"{name}/text_summary")
+    return [text.decode() for event in kept for text in event.tensor_proto.string_val]
+
+
 def flat(model) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()]).clone()
 

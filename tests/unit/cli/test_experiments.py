@@ -18,6 +18,7 @@ RECIPE = {
         "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.",
         PAPER,
     ),
+    "data.task.init_args.validation_size": (0, PAPER),
     "data.task.init_args.reward.class_path": ("stapo_pl.DAPORule", PAPER),
     "data.prompts_per_rollout": (256, PAPER),
     "data.group_size": (8, PAPER),

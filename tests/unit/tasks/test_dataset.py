@@ -70,6 +70,13 @@ def test_training_needs_rows_that_are_not_held_out(rows, size):
         task.train_problems()
 
 
+def test_a_run_that_validates_on_benchmarks_trains_on_all_rows(rows):
+    task = Dataset(rows, validation_size=0)
+    assert len(task.train_problems().problems) == 9
+    with pytest.raises(ConfigError, match=r"size=0 leaves no problem of .*name benchmarks"):
+        task.validation_problems()
+
+
 def test_validation_of_its_own(tmp_path, rows):
     other = write(tmp_path / "other.json", [{"problem": "x?", "answer": "1"}] * 3)
     task = Dataset(rows, validation_path=other, validation_size=2)
@@ -231,7 +238,7 @@ def test_a_column_that_no_row_has_is_an_error(tmp_path, rows):
         ({"path": "none.parquet"}, "task.path=none.parquet: no such file"),
         ({"path": "none"}, "task.path=none: no such file"),
         ({"validation_path": "none.json"}, "task.validation_path=none.json: no such file"),
-        ({"validation_size": 0}, "validation_size must be at least 1"),
+        ({"validation_size": -1}, "validation_size must be at least 0"),
         ({"template": "box it"}, "expected {problem} in it"),
         ({"pattern": "("}, "no regular expression"),
         ({"pattern": ".*"}, "expected a group"),
