@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 from stapo_pl.cli.fit import StapoCLI
 from stapo_pl.cli.grammar import expand
 from stapo_pl.policy.model import shipped_policy
-from stapo_pl.training.planning import largest_micro_batch, plan_run
+from stapo_pl.training.planning import plan_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # A random model does not end its responses, so they are as long as they may be.
@@ -99,8 +99,7 @@ def main() -> None:
         trainer = cli.trainer
         plan = plan_run(
             cli.model, cli.config_init.sampler.engine, trainer.strategy, trainer.compute_dtype,
-            largest_micro_batch(
-                cli.datamodule.sizes,
+            cli.datamodule.sizes.largest_micro_batch(
                 trainer.world_size,
                 trainer.accumulate_grad_batches,
                 cli.datamodule.max_prompt_tokens + cli.datamodule.decoding.max_new_tokens,

@@ -11,7 +11,7 @@ from stapo_pl.policy.precision import compute_dtype
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.samplers import Sampler
 from stapo_pl.training.module import PolicyModule
-from stapo_pl.training.planning import largest_micro_batch, plan_run, planned_ranks
+from stapo_pl.training.planning import plan_run, planned_ranks
 from stapo_pl.training.trainer_checks import check_trainer
 from stapo_pl.training.workload import Estimate, estimate_work, passes_of_a_step
 
@@ -54,8 +54,7 @@ def print_plan(config: Namespace) -> None:
         made.engine,
         made.strategy,
         compute_dtype(trainer.precision, device.type == "cuda"),
-        largest_micro_batch(
-            sizes,
+        sizes.largest_micro_batch(
             ranks,
             trainer.accumulate_grad_batches,
             data.max_prompt_tokens + data.max_new_tokens,

@@ -73,6 +73,23 @@ class BatchSizes:
         samples = -(-self.prompts_per_mini_batch * self.group_size // ranks)
         return min(2 * -(-samples // max(max_tokens // longest, 1)) + 1, samples)
 
+    def largest_micro_batch(
+        self, ranks: int, micro_batches: int, longest: int, max_tokens: int | None
+    ) -> int:
+        """Returns the number of sequences in the largest micro-batch.
+
+        Args:
+            ranks: the number of ranks of the run.
+            micro_batches: the number of micro-batches of a mini-batch on each rank.
+            longest: the number of tokens of the longest sequence.
+            max_tokens: the largest size of a micro-batch in tokens, which then decides. None if
+                there is none.
+        """
+        samples = self.prompts_per_mini_batch * self.group_size
+        if max_tokens is not None:
+            return min(max(max_tokens // longest, 1), max(samples // ranks, 1))
+        return max(1, -(-samples // (ranks * micro_batches)))
+
     def check_ranks(self, ranks: int, micro_batches: int) -> None:
         """Checks that a mini-batch can be divided evenly among ranks and micro-batches.
 

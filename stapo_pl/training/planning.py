@@ -11,7 +11,6 @@ import torch
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.memory.plan import MemoryPlan, architecture, device_memory, plan_memory
 from stapo_pl.policy.model import Policy
-from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.strategy import FSDP
@@ -77,25 +76,6 @@ def plan_run(
     except Exception as error:  # models and optimizers of others may read the data of tensors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"no memory plan could be made: {reason}") from error
-
-
-def largest_micro_batch(
-    sizes: BatchSizes, ranks: int, micro_batches: int, longest: int, max_tokens: int | None
-) -> int:
-    """Returns the number of sequences in the largest micro-batch.
-
-    Args:
-        sizes: the sizes of the run.
-        ranks: the number of ranks of the run.
-        micro_batches: the number of micro-batches that a mini-batch is cut into on each rank.
-        longest: the number of tokens of the longest sequence.
-        max_tokens: the largest size of a micro-batch in tokens, which then decides. None if there
-            is none.
-    """
-    samples = sizes.prompts_per_mini_batch * sizes.group_size
-    if max_tokens is not None:
-        return min(max(max_tokens // longest, 1), max(samples // ranks, 1))
-    return max(1, -(-samples // (ranks * micro_batches)))
 
 
 def planned_ranks(devices: Any, nodes: int) -> int:

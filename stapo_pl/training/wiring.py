@@ -18,7 +18,7 @@ from stapo_pl.training.datamodule import RolloutDataModule
 from stapo_pl.training.events import Events
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.parts import Parts, RunCallback
-from stapo_pl.training.planning import largest_micro_batch, plan_run
+from stapo_pl.training.planning import plan_run
 
 if TYPE_CHECKING:
     from stapo_pl.training.trainer import RolloutTrainer
@@ -83,8 +83,7 @@ def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: Rollout
             sampler.engine,
             trainer.strategy,
             trainer.compute_dtype,
-            largest_micro_batch(
-                data.sizes,
+            data.sizes.largest_micro_batch(
                 trainer.world_size,
                 trainer.accumulate_grad_batches,
                 data.max_prompt_tokens + data.decoding.max_new_tokens,

@@ -13,7 +13,6 @@ from stapo_pl.core.world import World
 from stapo_pl.rollout.batching import balance, cut, runs_needed
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.training.events import MiniBatchDone
-from stapo_pl.training.planning import largest_micro_batch
 from support.carriers import trajectory
 from support.curves import CURVES, RECORDED, curves_of, words_of
 from support.fitting import Listener, fit, flat, make, scalars
@@ -50,10 +49,10 @@ def test_a_mini_batch_has_as_many_micro_batches_as_it_needs():
 
 def test_the_plan_knows_how_many_sequences_a_pass_holds():
     sizes = BatchSizes(64, 8, 16, 1)  # 128 samples of a mini-batch
-    assert largest_micro_batch(sizes, 2, 4, longest=100, max_tokens=None) == 16
-    assert largest_micro_batch(sizes, 2, 4, longest=100, max_tokens=350) == 3
-    assert largest_micro_batch(sizes, 2, 4, longest=100, max_tokens=50) == 1
-    assert largest_micro_batch(sizes, 64, 1, longest=100, max_tokens=10_000) == 2
+    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=None) == 16
+    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=350) == 3
+    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=50) == 1
+    assert sizes.largest_micro_batch(64, 1, longest=100, max_tokens=10_000) == 2
 
 
 @pytest.mark.parametrize("objective", ["stapo", "gspo", "otb", "entropy20"])
