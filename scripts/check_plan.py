@@ -106,7 +106,7 @@ def main() -> None:
                 cli.datamodule.token_budget,
             ),
             cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens,
-            trainer.strategy.root_device, trainer.world_size, trainer.num_nodes,
+            trainer.strategy.root_device, None, trainer.world_size,
         )  # fmt: skip
         meter = Meter()
         cli.trainer.callbacks.insert(0, meter)

@@ -18,7 +18,7 @@ from stapo_pl.policy.loading import load_config
 from stapo_pl.policy.model import Policy
 from stapo_pl.samplers.base import Room, SamplerShare
 
-_GIB = 2**30
+GIB = 2**30
 # Configurations of models that can be planned without a network.
 _SHAPES = Path(__file__).parents[1] / "assets" / "shapes"
 
@@ -61,24 +61,24 @@ class MemoryPlan:
     def peak(self) -> int:
         return max(self.total.rollout, self.total.passes, self.total.step)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the device is large enough. It is if its memory is not known."""
+        return self.room.device is None or self.peak <= self.room.device
+
     def describe(self) -> str:
         rows = [self.title, f"{'GiB':<12}{'rollout':>9}{'passes':>9}{'step':>9}"]
         for line in [*self.lines, self.total]:
             sizes = (line.rollout, line.passes, line.step)
-            figures = "".join(f"{_gib(size) if size else '':>9}" for size in sizes)
+            figures = "".join(f"{gib(size) if size else '':>9}" for size in sizes)
             rows.append(f"{line.name:<12}{figures}  {line.note}".rstrip())
         return "\n".join([*rows, self._verdict()])
 
     def _verdict(self) -> str:
         if self.room.device is None:
-            return f"peak {_gib(self.peak)} GiB; how much there is of it is not known here"
-        there = f"peak {_gib(self.peak)} of {_gib(self.room.device)} GiB"
-        if self.peak <= self.room.device:
-            return there
-        return (
-            f"{there}: DOES NOT FIT; more devices with trainer=fsdp, more "
-            "trainer.accumulate_grad_batches and model.gradient_checkpointing=true take less"
-        )
+            return f"peak {gib(self.peak)} GiB; estimate.gpu_gib can say how much there is of it"
+        there = f"peak {gib(self.peak)} of {gib(self.room.device)} GiB"
+        return there if self.fits else f"{there}: DOES NOT FIT"
 
 
 def plan_memory(
@@ -160,7 +160,7 @@ def plan_memory(
         held = _part(count_of_teacher * dtype.itemsize, shards)
         lines.append(Line("teacher", f"{part}{count_of_teacher:,}", held, held, held))
     if cpu_offload and on_gpu:
-        lines = [Line(line.name, f"{_gib(line.step)} GiB on the host") for line in lines]
+        lines = [Line(line.name, f"{gib(line.step)} GiB on the host") for line in lines]
     working = {"head chunk": passes.head, "layer": passes.layers}
     if sharded:
         layers = [_count(layer) for layer in policy.decoder_layers]
@@ -173,7 +173,7 @@ def plan_memory(
         lines.append(Line("gathered", "embedding, head, two layers", 0, gathered))
         working["embedding's gradient"] = passes.left + 4 * trained_root
     beyond = {name: size - passes.kept for name, size in working.items() if size > passes.kept}
-    at_work = ", ".join(f"{name} {_gib(size)}" for name, size in beyond.items())
+    at_work = ", ".join(f"{name} {gib(size)}" for name, size in beyond.items())
     batch = f"{sequences} x {prompt_tokens + response_tokens} tokens"
     again = ", checkpointed" if policy.checkpoints_gradients else ""
     lines += [
@@ -221,8 +221,9 @@ def _part(size: int, shards: int) -> int:
     return -(-size // shards)
 
 
-def _gib(size: int) -> str:
-    return f"{size / _GIB:.3g}"
+def gib(size: int) -> str:
+    """Shows a number of bytes in GiB, with three digits."""
+    return f"{size / GIB:.3g}"
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from stapo_pl.core.errors import ConfigError
-from stapo_pl.memory.plan import MemoryPlan, architecture, device_memory, plan_memory
+from stapo_pl.memory.plan import MemoryPlan, architecture, plan_memory
 from stapo_pl.policy.model import Policy
 from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
 from stapo_pl.training.module import PolicyModule
@@ -25,8 +25,8 @@ def plan_run(
     prompt_tokens: int,
     response_tokens: int,
     device: torch.device,
+    device_bytes: int | None,
     ranks: int,
-    nodes: int,
 ) -> MemoryPlan:
     """Plans a run. Loads no weights and no tokenizer.
 
@@ -39,8 +39,8 @@ def plan_run(
         prompt_tokens: the number of tokens of the longest prompt.
         response_tokens: the number of tokens of the longest response.
         device: the device of a rank. It need not be on this machine.
+        device_bytes: the memory of the device. None if it is not known.
         ranks: the number of ranks of the run.
-        nodes: the number of machines of the run.
 
     Raises:
         ConfigError: there is no such model, or no plan could be made for it.
@@ -71,7 +71,7 @@ def plan_run(
             needs_reference=module.objective.needs_reference and not module.reference_is_base,
             teacher=module.frozen.teacher_config,
             cpu_offload=sharded and strategy.cpu_offload,
-            device_bytes=device_memory(device, ranks // nodes),
+            device_bytes=device_bytes,
         )
     except Exception as error:  # models and optimizers of others may read the data of tensors
         reason = " ".join(str(error).split()) or type(error).__name__

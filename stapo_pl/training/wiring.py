@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from stapo_pl.core.errors import ConfigError
+from stapo_pl.memory.plan import device_memory
 from stapo_pl.objectives import Correction
 from stapo_pl.training.callbacks.sampler import SamplerCallback
 from stapo_pl.training.datamodule import RolloutDataModule
@@ -92,14 +93,15 @@ def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: Rollout
             data.max_prompt_tokens,
             data.decoding.max_new_tokens,
             device,
+            device_memory(device, trainer.world_size // trainer.num_nodes),
             trainer.world_size,
-            trainer.num_nodes,
         )
     except ConfigError as error:
         rank_zero_info(error)
         return
     sampler.room = plan.room
-    rank_zero_info(f"\n{plan.describe()}\n")
+    advice = "" if plan.fits else "; --plan shows what takes less"
+    rank_zero_info(f"\n{plan.describe()}{advice}\n")
 
 
 def check_ratio(correction: Correction | None, data: RolloutDataModule) -> None:

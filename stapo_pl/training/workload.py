@@ -16,7 +16,7 @@ _DAY = 24 * 3600
 
 @dataclass
 class Estimate:
-    """What the estimate of a run's time assumes. Only `--plan` reads it.
+    """What the estimate of a run's time and memory assumes. Only `--plan` reads it.
 
     Args:
         response_tokens: the mean number of tokens of a response. None is the longest possible one.
@@ -24,6 +24,7 @@ class Estimate:
         mfu: the share of a GPU's peak that passes reach (model FLOPs utilisation).
         gpu_tflops: the peak of a GPU in 10^12 operations a second. The default is that of an H100
             in bfloat16.
+        gpu_gib: the memory of a GPU. None is what a GPU of this machine has.
 
     Raises:
         ConfigError: a value is out of range.
@@ -33,9 +34,10 @@ class Estimate:
     sampler_tokens_per_s: float = 2500.0
     mfu: float = 0.35
     gpu_tflops: float = 989.0
+    gpu_gib: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("response_tokens", "sampler_tokens_per_s", "gpu_tflops"):
+        for name in ("response_tokens", "sampler_tokens_per_s", "gpu_tflops", "gpu_gib"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"estimate.{name} must be greater than 0, got {value}")
@@ -70,7 +72,7 @@ class Workload:
                 f"of them, {self.step_flops:.3g} operations",
                 f"GPU-days    {self.update_days:.3g} of passes + {self.sampling_days:.3g} of "
                 f"sampling = {total:.3g}",
-                f"{gpus:,} GPUs".ljust(12) + f"{total / gpus:.3g} days, validations not counted",
+                f"{gpus:,} GPU(s)".ljust(12) + f"{total / gpus:.3g} days, validations not counted",
             ]
         )
 

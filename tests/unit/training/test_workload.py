@@ -66,7 +66,7 @@ def test_work_adds_up():
     assert work.sampling_days == pytest.approx(10 * 8 * 4 * 30 / 100 / 86400)
     longest = estimate_work(config, SIZES, 10, 20, 99, 4.0, Estimate())
     assert longest.step_tokens == 4 * 4 * 119
-    assert "8 GPUs" in work.describe(8)
+    assert "8 GPU(s)" in work.describe(8)
 
 
 @pytest.mark.parametrize(
