@@ -102,10 +102,11 @@ def main() -> None:
             cli.datamodule.sizes.largest_micro_batch(
                 trainer.world_size,
                 trainer.accumulate_grad_batches,
-                cli.datamodule.max_prompt_tokens + cli.datamodule.decoding.max_new_tokens,
+                cli.datamodule.max_prompt_tokens,
+                cli.datamodule.decoding.max_new_tokens,
                 cli.datamodule.token_budget,
             ),
-            cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens,
+            cli.datamodule.max_prompt_tokens + cli.datamodule.longest_response,
             trainer.strategy.root_device, None, trainer.world_size,
         )  # fmt: skip
         meter = Meter()

@@ -73,8 +73,10 @@ def find_config(folder: Path, name: str) -> Path:
     )
 
 
-def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
+def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any] | None:
     """Returns the settings of the benchmarks that words name, by the name of the benchmark.
+
+    None if they name `null`, which takes back what an experiment named.
 
     Args:
         words: the values of the words, by the part of the key after `benchmark.`. The names of the
@@ -86,6 +88,8 @@ def read_benchmarks(words: dict[str, str], config_dir: Path) -> dict[str, Any]:
     """
     if not words.get(""):
         raise OverrideError("benchmark: say which ones, benchmark=all or benchmark=NAME,NAME")
+    if words[""] == "null":
+        return None
     names = [name.strip() for name in words[""].strip("[]").split(",")]
     names = [n for name in names for n in (PAPER_BENCHMARKS if name == "all" else [name])]
     given = {}

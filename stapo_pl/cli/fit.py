@@ -95,7 +95,9 @@ class StapoCLI(LightningCLI):
             "--ckpt_path", type=str | None, default=None, help="To resume from, or `last`."
         )
         parser.add_argument(
-            "--plan", action="store_true", help="Print what a run takes of memory, and exit."
+            "--plan",
+            action="store_true",
+            help="Print what a run takes of memory and time, and exit.",
         )
         for key, kind in zip(OWN_KEYS, (Run, Insight), strict=True):
             parser.add_argument(f"--{key}", type=kind, default=kind())
@@ -185,8 +187,6 @@ def _quiet() -> None:
     # The schedule may step before the optimizer, because the first optimizer step can be skipped.
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
     transformers.utils.logging.disable_progress_bar()
-    # It stands for a micro-batch that is not needed.
-    warnings.filterwarnings("ignore", message="train_dataloader yielded None")
     # The policy is in evaluation mode on purpose, so that there is no dropout. See PolicyModule.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     # Lightning advertises a logger of its own at every start.

@@ -8,7 +8,9 @@ that a misspelt word is reported at once.
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +224,7 @@ def _with_experiment(words: list[str], config_dir: Path, grammar: Grammar) -> li
     """Replaces the word `experiment=NAME` by the words of the experiment, which come first.
 
     If another word chooses a file or class of a group, the experiment's settings of that group are
-    left out.
+    left out. A line says so if they are more than the choice.
     """
     start = "experiment="
     named = [word for word in words if word.startswith(start)]
@@ -233,7 +235,17 @@ def _with_experiment(words: list[str], config_dir: Path, grammar: Grammar) -> li
     chosen = {word.partition("=")[0] for word in others}
     left_out = {name for name, group in grammar.groups.items() if group.is_class} & chosen
     path = find_config(config_dir / "experiment", name)
-    return [*read_experiment(path, left_out), f"run.experiment={name}", *others]
+    kept = read_experiment(path, left_out)
+    gone = [word for word in read_experiment(path, set()) if word not in kept]
+    if values := [word for word in gone if "." in word.partition("=")[0]]:
+        _say(f"experiment  without its {', '.join(values)}, as other words choose that group")
+    return [*kept, f"run.experiment={name}", *others]
+
+
+def _say(line: str) -> None:
+    """Prints a line, unless this is another rank than the first."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        print(line, file=sys.stderr)
 
 
 def _outside_in(words: list[str], grammar: Grammar) -> list[str]:

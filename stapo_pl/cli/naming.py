@@ -21,7 +21,7 @@ SILENT = (
 # resumed with other values of them.
 ROUNDING = (
     "model.packing", "model.gradient_checkpointing", "model.compile_layers", "data.prune",
-    "data.prune_sample",
+    "data.prune_sample", "data.max_tokens_per_micro_batch",
 )  # fmt: skip
 # The only settings of the trainer that are in the name. The number of rollouts is not, so that a
 # run can be made longer.

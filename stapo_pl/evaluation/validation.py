@@ -53,6 +53,11 @@ class Validation:
                     "data.validation needs temperature > 0 and 0 < top_p <= 1, got "
                     f"temperature={temperature}, top_p={top_p}"
                 )
+        if len({*map(tuple, self.sampled)}) < len(self.sampled):
+            raise ConfigError(
+                "data.validation.more_decodings: a decoding is there twice; "
+                f"temperature and top_p are {', '.join(map(str, self.sampled))}"
+            )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigError(
                 f"data.validation.max_new_tokens must be at least 1, got {self.max_new_tokens}"

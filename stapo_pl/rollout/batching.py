@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -34,8 +33,8 @@ def cut(
         version: the number of the optimizer step after which the rollout was sampled.
         number: the number of the rollout in the run.
         sizes: the sizes of rollout and mini-batches over all ranks.
-        micro_batches: the number of micro-batches of each mini-batch on this rank. It is the
-            largest number if there is a largest size.
+        micro_batches: the number of micro-batches of each mini-batch on this rank, unless there
+            is a largest size.
         temperature: the temperature that the rollout was sampled at.
         pruning: chooses which trajectories are passed through the policy. None passes all.
         world: the ranks that share the rollout. They exchange trajectories, so that each has about
@@ -63,20 +62,13 @@ def cut(
 
 
 def _count(
-    trajectories: Sequence[Trajectory], most: int, max_tokens: int | None, world: World
+    trajectories: Sequence[Trajectory], fixed: int, max_tokens: int | None, world: World
 ) -> int:
     """Returns how many micro-batches each rank has, so that none needs more."""
     if max_tokens is None:
-        return most
+        return fixed
     own = runs_needed([len(trajectory) for trajectory in trajectories], max_tokens)
-    needed = max(world.gather_objects(own))
-    if needed > most:
-        warnings.warn(
-            f"a mini-batch needs {needed} micro-batches of {max_tokens} tokens, and {most} is the "
-            "most that was planned for: they are larger this time",
-            stacklevel=2,
-        )
-    return min(needed, most)
+    return max(world.gather_objects(own))
 
 
 def split(

@@ -10,6 +10,18 @@ from dataclasses import dataclass, fields
 from stapo_pl.core.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class PassSize:
+    """The size of a micro-batch whose sequences are equally long."""
+
+    sequences: int
+    """The number of sequences."""
+    prompt_tokens: int
+    """The number of tokens of each prompt."""
+    response_tokens: int
+    """The number of tokens of each response."""
+
+
 @dataclass
 class BatchSizes:
     """The sizes of a rollout and its mini-batches. They count prompts on all ranks together.
@@ -52,11 +64,12 @@ class BatchSizes:
         return self.epochs_per_rollout * self.mini_batches
 
     def most_micro_batches(self, ranks: int, longest: int, max_tokens: int) -> int:
-        """Returns how many micro-batches a mini-batch may need on a rank.
+        """Returns a number of micro-batches that suffices for any mini-batch on any rank.
 
-        It is twice what sequences that are all as long as can be need, because sequences of other
-        lengths leave room in a micro-batch, and because ranks may have unequal numbers of them. It
-        is at most one for each sequence.
+        A rank has at most the mean number of tokens and one sequence more, see `deal`. Where the
+        first sequences of two neighbouring micro-batches differ by less than a factor of 2, the
+        first of the two holds more than a quarter of `max_tokens`. They differ by more at most as
+        often as `longest` can be halved.
 
         Args:
             ranks: the number of ranks of the run.
@@ -70,32 +83,47 @@ class BatchSizes:
             raise ConfigError(
                 f"data.max_tokens_per_micro_batch must be at least 1, got {max_tokens}"
             )
-        samples = -(-self.prompts_per_mini_batch * self.group_size // ranks)
-        return min(2 * -(-samples // max(max_tokens // longest, 1)) + 1, samples)
+        samples = self.prompts_per_mini_batch * self.group_size
+        tokens_of_a_rank = (samples / ranks + 1) * longest
+        most = int(4 * tokens_of_a_rank / max_tokens) + longest.bit_length() + 1
+        return min(most, samples)
 
     def largest_micro_batch(
-        self, ranks: int, micro_batches: int, longest: int, max_tokens: int | None
-    ) -> int:
-        """Returns the number of sequences in the largest micro-batch.
+        self,
+        ranks: int,
+        micro_batches: int,
+        prompt_tokens: int,
+        response_tokens: int,
+        max_tokens: int | None,
+    ) -> PassSize:
+        """Returns the largest micro-batch that there can be.
 
         Args:
             ranks: the number of ranks of the run.
             micro_batches: the number of micro-batches of a mini-batch on each rank.
-            longest: the number of tokens of the longest sequence.
+            prompt_tokens: the number of tokens of the longest prompt.
+            response_tokens: the number of tokens of the longest response.
             max_tokens: the largest size of a micro-batch in tokens, which then decides. None if
                 there is none.
         """
         samples = self.prompts_per_mini_batch * self.group_size
-        if max_tokens is not None:
-            return min(max(max_tokens // longest, 1), max(samples // ranks, 1))
-        return max(1, -(-samples // (ranks * micro_batches)))
+        if max_tokens is None:
+            sequences = max(1, -(-samples // (ranks * micro_batches)))
+            return PassSize(sequences, prompt_tokens, response_tokens)
+        # Somewhat shorter sequences can fill it better than the longest ones.
+        longest = prompt_tokens + response_tokens
+        sequences = min(max(-(-max_tokens // longest), 1), samples)
+        length = min(max(max_tokens // sequences, 1), longest) if sequences > 1 else longest
+        responses = max(min(response_tokens, length - 1), 1)
+        return PassSize(sequences, max(length - responses, 1), responses)
 
-    def check_ranks(self, ranks: int, micro_batches: int) -> None:
+    def check_ranks(self, ranks: int, micro_batches: int | None) -> None:
         """Checks that a mini-batch can be divided evenly among ranks and micro-batches.
 
         Args:
             ranks: the number of ranks of the run.
-            micro_batches: the number of micro-batches of a mini-batch on each rank.
+            micro_batches: the number of micro-batches of a mini-batch on each rank. None if a
+                number of tokens decides.
 
         Raises:
             ConfigError: the numbers do not divide.
@@ -106,6 +134,8 @@ class BatchSizes:
                 f"{ranks} ranks"
             )
         samples = self.prompts_per_mini_batch * self.group_size // ranks
+        if micro_batches is None:
+            return
         if micro_batches < 1:
             raise ConfigError(
                 f"trainer.accumulate_grad_batches must be at least 1, got {micro_batches}"
@@ -133,8 +163,9 @@ class BatchSizes:
         if not is_number or every < 1 or every > total or every % micro_batches:
             raise ConfigError(
                 f"trainer.val_check_interval={interval} would validate while the gradient of a "
-                f"mini-batch is half made: give a multiple of {micro_batches} "
-                f"(trainer.accumulate_grad_batches) up to {total}, the micro-batches of a rollout"
+                f"mini-batch is half made: give a share of a rollout with its "
+                f"{self.steps_per_rollout} optimizer steps, such as 1.0, or a multiple of "
+                f"{micro_batches} up to {total}, the micro-batches of a mini-batch and of a rollout"
             )
 
     def describe(
@@ -146,7 +177,8 @@ class BatchSizes:
         micro = f"{micro_batches} micro-batch(es) a mini-batch and rank, of about "
         micro += f"{per_step / ranks / micro_batches:g} samples"
         if max_tokens is not None:
-            micro = f"micro-batches of {max_tokens} tokens, at most {micro_batches} a mini-batch"
+            micro = f"as many micro-batches a mini-batch as {max_tokens} tokens in each make, "
+            micro += "whatever trainer.accumulate_grad_batches says"
         return "\n".join(
             [
                 f"rollout     {self.prompts_per_rollout} prompts x {self.group_size} responses = "

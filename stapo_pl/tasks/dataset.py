@@ -139,8 +139,9 @@ class Dataset(Task):
     def validation_problems(self) -> ProblemSet:
         if self.validation_size == 0:
             raise ConfigError(
-                f"task.validation_size=0 leaves no problem of {self.source} to validate on: set a "
-                "higher number, or name benchmarks (benchmark=all or benchmark=NAME,NAME)"
+                f"task.validation_size=0 leaves no problem of {self.source} to validate on: set "
+                "another (null takes all of task.validation_path), or name benchmarks "
+                "(benchmark=all or benchmark=NAME,NAME)"
             )
         if self.validation_tables is not None:
             return _collect(self._outcomes(self.validation_tables), self.validation_size)

@@ -164,7 +164,8 @@ class RolloutDataModule(L.LightningDataModule):
             ConfigError: sizes do not fit the run, or `rollout/prompts.py` refuses the prompts.
         """
         trainer, tokenizer = self.trainer, self.tokenizer
-        self.sizes.check_ranks(trainer.world_size, self.micro_batches_per_step)
+        fixed = self.micro_batches_per_step if self.token_budget is None else None
+        self.sizes.check_ranks(trainer.world_size, fixed)
         self.sizes.check_validation(trainer.val_check_interval, self.micro_batches_per_step)
         text_config = self.model_config.get_text_config()
         positions = text_config.max_position_embeddings

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.errors import ConfigError, Terminated
 from stapo_pl.memory.plan import MemoryPlan, architecture, plan_memory
 from stapo_pl.policy.model import Policy
+from stapo_pl.rollout.sizes import PassSize
 from stapo_pl.samplers import Sampler, VLLMSampler, choose_sampler
 from stapo_pl.training.module import PolicyModule
 from stapo_pl.training.strategy import FSDP
@@ -21,9 +23,8 @@ def plan_run(
     engine: Sampler | None,
     strategy: Any,
     compute_dtype: torch.dtype,
-    sequences: int,
-    prompt_tokens: int,
-    response_tokens: int,
+    largest: PassSize,
+    sampled_tokens: int,
     device: torch.device,
     device_bytes: int | None,
     ranks: int,
@@ -35,9 +36,9 @@ def plan_run(
         engine: the sampler. None means the default sampler of the device.
         strategy: the strategy of the run.
         compute_dtype: the type that passes compute in.
-        sequences: the number of sequences in the largest micro-batch.
-        prompt_tokens: the number of tokens of the longest prompt.
-        response_tokens: the number of tokens of the longest response.
+        largest: the largest micro-batch.
+        sampled_tokens: the number of tokens of the longest prompt with the longest response, also
+            in validation.
         device: the device of a rank. It need not be on this machine.
         device_bytes: the memory of the device. None if it is not known.
         ranks: the number of ranks of the run.
@@ -57,13 +58,11 @@ def plan_run(
         return plan_memory(
             config,
             module.optimizer,
-            partial(engine.share, config, device, prompt_tokens + response_tokens),
+            partial(engine.share, config, device, sampled_tokens),
             ranks=ranks,
             sharded=sharded,
             on_gpu=device.type == "cuda",
-            sequences=sequences,
-            prompt_tokens=prompt_tokens,
-            response_tokens=response_tokens,
+            **asdict(largest),
             dtype=torch.promote_types(compute_dtype, torch.float32),
             compute_dtype=compute_dtype,
             prepare=prepare,
@@ -73,6 +72,8 @@ def plan_run(
             cpu_offload=sharded and strategy.cpu_offload,
             device_bytes=device_bytes,
         )
+    except Terminated:
+        raise
     except Exception as error:  # models and optimizers of others may read the data of tensors
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"no memory plan could be made: {reason}") from error
@@ -84,12 +85,21 @@ def planned_ranks(devices: Any, nodes: int) -> int:
     Args:
         devices: the setting `trainer.devices`.
         nodes: the number of machines.
+
+    Raises:
+        ConfigError: the setting names no devices.
     """
-    if isinstance(devices, str) and devices not in ("auto", "-1"):
-        devices = [part for part in devices.split(",") if part] if "," in devices else int(devices)
-    if devices in ("auto", "-1", -1):
+    given = devices
+    if isinstance(devices, str) and re.fullmatch(r"-?\d+", devices):
+        devices = int(devices)
+    elif isinstance(devices, str) and re.fullmatch(r"\d+(,\d*)+", devices):
+        devices = [part for part in devices.split(",") if part]
+    if devices in ("auto", -1):
         devices = max(1, torch.cuda.device_count())
-    return (len(devices) if isinstance(devices, list) else devices) * nodes
+    count = len(devices) if isinstance(devices, list) else devices
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"trainer.devices={given}: expected a number from 1, a list, or auto")
+    return count * nodes
 
 
 def planned_sampler(device: torch.device) -> Sampler:

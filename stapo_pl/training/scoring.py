@@ -109,28 +109,43 @@ class Scorer:
 
     def _behavior(self, mini_batch: MiniBatch, is_first: bool) -> TokenStatistics | None:
         """Fills in old log-probabilities, and returns the statistics if something needs them."""
-        objective, micros = self.objective, mini_batch.micro_batches
+        epochs, dropout = self.epochs_per_rollout, self.passes.dropout
+        asked = is_scored(self.objective, self.old_logprobs, dropout, epochs, is_first)
+        passed = [*mini_batch.micro_batches, *mini_batch.left_out]
+        behavior = self.statistics(mini_batch) if asked else None
         if self.old_logprobs == "sampler":
-            for micro in [*micros, *mini_batch.left_out]:
+            for micro in passed:
                 micro.tokens.old_logprobs_T = micro.tokens.sampler_logprobs_T
-            # A selection by current statistics has a pass of its own in each later mini-batch, so
-            # it needs one here only for the first.
-            sources = {selection.statistics for selection in objective.selections}
-            asked = "behavior" in sources or (is_first and objective.decides_by_statistics)
-            asked |= objective.token_advantage is not None
-            return self.statistics(mini_batch) if asked else None
-        # The first update still sees the policy that made the rollout, so its forward pass can
-        # serve as the scoring pass of its mini-batch. That fails if something needs the statistics
-        # before this pass, or if the pass uses dropout.
-        asked = objective.needs_behavior_statistics or objective.correction is not None
-        asked |= self.passes.dropout
-        if is_first and not asked and self.epochs_per_rollout == 1:
-            return None
-        behavior = self.statistics(mini_batch)
-        passed = [*micros, *mini_batch.left_out]
-        for micro, logprobs_T in zip(passed, behavior.logprobs_T.split(sizes(passed)), strict=True):
-            micro.tokens.old_logprobs_T = logprobs_T
+        elif behavior is not None:
+            parts = behavior.logprobs_T.split(sizes(passed))
+            for micro, logprobs_T in zip(passed, parts, strict=True):
+                micro.tokens.old_logprobs_T = logprobs_T
         return behavior
+
+
+def is_scored(
+    objective: Objective, old_logprobs: OldLogprobs, dropout: bool, epochs: int, is_first: bool
+) -> bool:
+    """Returns whether a mini-batch has a pass of the policy before the first update of a rollout.
+
+    Args:
+        objective: the objective, which asks for statistics.
+        old_logprobs: where the old log-probabilities come from.
+        dropout: whether passes with gradient use dropout.
+        epochs: the number of times that each mini-batch is visited.
+        is_first: whether this is the first mini-batch of the rollout.
+    """
+    if old_logprobs == "sampler":
+        # A selection by current statistics has a pass of its own in each later mini-batch, so it
+        # needs one here only for the first.
+        sources = {selection.statistics for selection in objective.selections}
+        asked = "behavior" in sources or objective.token_advantage is not None
+        return asked or (is_first and objective.decides_by_statistics)
+    # The first update still sees the policy that made the rollout, so its forward pass can serve as
+    # the scoring pass of its mini-batch. That fails if something needs the statistics before this
+    # pass, or if the pass uses dropout.
+    asked = objective.needs_behavior_statistics or objective.correction is not None
+    return asked or dropout or epochs > 1 or not is_first
 
 
 def sizes(micros: Sequence[MicroBatch]) -> list[int]:

@@ -6,6 +6,7 @@ They know only what is handed over here, and nothing else of each other. No file
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -36,6 +37,8 @@ def connect(trainer: RolloutTrainer, module: PolicyModule, data: RolloutDataModu
         longest = data.max_prompt_tokens + data.decoding.max_new_tokens
         most = data.sizes.most_micro_batches(trainer.world_size, longest, max_tokens)
         trainer.accumulate_grad_batches = most
+        # None stands for a micro-batch that is not needed.
+        warnings.filterwarnings("ignore", message="train_dataloader yielded None")
     events = Events()
     samplers = [c for c in trainer.callbacks if isinstance(c, SamplerCallback)]
     if len(samplers) != 1:
@@ -87,11 +90,11 @@ def hand_out_memory(trainer: RolloutTrainer, module: PolicyModule, data: Rollout
             data.sizes.largest_micro_batch(
                 trainer.world_size,
                 trainer.accumulate_grad_batches,
-                data.max_prompt_tokens + data.decoding.max_new_tokens,
+                data.max_prompt_tokens,
+                data.decoding.max_new_tokens,
                 data.token_budget,
             ),
-            data.max_prompt_tokens,
-            data.decoding.max_new_tokens,
+            data.max_prompt_tokens + data.longest_response,
             device,
             device_memory(device, trainer.world_size // trainer.num_nodes),
             trainer.world_size,

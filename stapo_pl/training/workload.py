@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from stapo_pl.core.errors import ConfigError
 from stapo_pl.objectives import Objective
 from stapo_pl.rollout.sizes import BatchSizes
+from stapo_pl.training.scoring import OldLogprobs, is_scored
 
 _DAY = 24 * 3600
 
@@ -19,6 +20,7 @@ class Estimate:
     """What the estimate of a run's time and memory assumes. Only `--plan` reads it.
 
     Args:
+        prompt_tokens: the mean number of tokens of a prompt. None is the longest possible one.
         response_tokens: the mean number of tokens of a response. None is the longest possible one.
         sampler_tokens_per_s: the tokens that one GPU samples in a second.
         mfu: the share of a GPU's peak that passes reach (model FLOPs utilisation).
@@ -30,6 +32,7 @@ class Estimate:
         ConfigError: a value is out of range.
     """
 
+    prompt_tokens: int | None = None
     response_tokens: int | None = None
     sampler_tokens_per_s: float = 2500.0
     mfu: float = 0.35
@@ -37,8 +40,7 @@ class Estimate:
     gpu_gib: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("response_tokens", "sampler_tokens_per_s", "gpu_tflops", "gpu_gib"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value is not None and not value > 0:
                 raise ConfigError(f"estimate.{name} must be greater than 0, got {value}")
         if not 0 < self.mfu <= 1:
@@ -62,19 +64,36 @@ class Workload:
     sampling_days: float
     """Days of one GPU that all rollouts of the run take."""
 
-    def describe(self, gpus: int) -> str:
-        """Returns lines for people, for a number of GPUs."""
-        total = self.update_days + self.sampling_days
-        return "\n".join(
-            [
-                f"work of {self.steps:,} steps",
-                f"a step      {self.step_tokens:,} tokens, {self.step_passes:.3g} forward passes "
-                f"of them, {self.step_flops:.3g} operations",
+    assumed: Estimate
+    """What the days follow from."""
+    sampling_rounds: int = 1
+    """The largest number of times that dynamic sampling samples a rollout."""
+
+    def describe(self, gpus: int | None) -> str:
+        """Returns lines for people.
+
+        Args:
+            gpus: the number of GPUs of the run. None for a run without one, whose days are not
+                estimated.
+        """
+        lines = [
+            f"work of {self.steps:,} steps",
+            f"a step      {self.step_tokens:,} tokens, {self.step_passes:.3g} forward passes "
+            f"of them, {self.step_flops:.3g} operations",
+        ]
+        if gpus is not None:
+            total, assumed = self.update_days + self.sampling_days, self.assumed
+            more = ""
+            if (rounds := self.sampling_rounds) > 1:
+                more = f", nor further rounds of dynamic sampling (up to {rounds - 1})"
+            lines += [
                 f"GPU-days    {self.update_days:.3g} of passes + {self.sampling_days:.3g} of "
                 f"sampling = {total:.3g}",
-                f"{gpus:,} GPU(s)".ljust(12) + f"{total / gpus:.3g} days, validations not counted",
+                f"{gpus:,} GPU(s)".ljust(12) + f"{total / gpus:.3g} days at {assumed.mfu:g} of "
+                f"{assumed.gpu_tflops:g} TFLOPS and {assumed.sampler_tokens_per_s:,g} sampled "
+                f"tokens a second; validations are not counted{more}",
             ]
-        )
+        return "\n".join(lines)
 
 
 def forward_flops(config: PreTrainedConfig, length: int) -> float:
@@ -94,30 +113,36 @@ def forward_flops(config: PreTrainedConfig, length: int) -> float:
 
 
 def passes_of_a_step(
-    objective: Objective, sizes: BatchSizes, recomputes: bool, checkpoints: bool
+    objective: Objective,
+    sizes: BatchSizes,
+    old_logprobs: OldLogprobs,
+    *,
+    dropout: bool = False,
+    checkpoints: bool = False,
+    adapters: bool = False,
 ) -> float:
     """Returns how many forward passes the tokens of a step have, in the mean over a rollout.
 
-    A backward pass counts as two, and checkpointing adds one more.
+    A backward pass counts as two, or as one if only adapters are trained, because frozen weights
+    have no gradient. Checkpointing adds one more.
 
     Args:
         objective: the objective, which asks for passes.
         sizes: the sizes of the run.
-        recomputes: whether old log-probabilities come from a pass of the policy.
+        old_logprobs: where the old log-probabilities come from.
+        dropout: whether passes with gradient use dropout.
         checkpoints: whether activations are computed again in the backward pass.
+        adapters: whether adapters are trained in the policy's place.
     """
-    steps = sizes.steps_per_rollout
-    later = (steps - 1) / steps
-    passes = 4.0 if checkpoints else 3.0
-    scored = float(objective.needs_reference + objective.needs_teacher)  # once a rollout
-    asks = objective.needs_behavior_statistics
-    if recomputes:  # the first mini-batch's update is its scoring pass, if nothing asks earlier
-        scored += 1.0 if asks else later
-    elif asks and not objective.needs_current_statistics:
-        scored += 1.0
-    if objective.needs_current_statistics:
-        passes += later if recomputes else 1.0
-    return passes + scored / sizes.epochs_per_rollout
+    asked = (objective, old_logprobs, dropout, sizes.epochs_per_rollout)
+    # The unit is one pass of a mini-batch.
+    scored = sum(is_scored(*asked, is_first=n == 0) for n in range(sizes.mini_batches))
+    scored += sizes.mini_batches * (objective.needs_reference + objective.needs_teacher)
+    if old_logprobs == "sampler" and dropout:  # to compare it with the sampler
+        scored += 1
+    if objective.needs_current_statistics:  # after the first update
+        scored += sizes.steps_per_rollout - 1
+    return 1 + (1 if adapters else 2) + checkpoints + scored / sizes.steps_per_rollout
 
 
 def estimate_work(
@@ -128,6 +153,7 @@ def estimate_work(
     response_tokens: int,
     passes: float,
     estimate: Estimate,
+    sampling_rounds: int = 1,
 ) -> Workload:
     """Returns what a run computes, with all sequences of one length.
 
@@ -138,11 +164,19 @@ def estimate_work(
         config: the Hugging Face configuration of the policy's model.
         sizes: the sizes of the run.
         rollouts: the number of rollouts of the run.
-        prompt_tokens: the number of tokens of a prompt.
-        response_tokens: the number of tokens of a response, unless the estimate sets another.
+        prompt_tokens: the number of tokens of the longest prompt.
+        response_tokens: the number of tokens of the longest response.
         passes: the forward passes of a step, see `passes_of_a_step`.
-        estimate: what is assumed.
+        estimate: what is assumed, the mean lengths among it.
+        sampling_rounds: the largest number of rounds of dynamic sampling. One is counted.
+
+    Raises:
+        ConfigError: a mean length is larger than the longest possible one.
     """
+    for name, most in (("prompt_tokens", prompt_tokens), ("response_tokens", response_tokens)):
+        if (mean := getattr(estimate, name)) is not None and mean > most:
+            raise ConfigError(f"estimate.{name}={mean} is more than the longest, which is {most}")
+    prompt_tokens = estimate.prompt_tokens or prompt_tokens
     response_tokens = estimate.response_tokens or response_tokens
     length = prompt_tokens + response_tokens
     steps = rollouts * sizes.steps_per_rollout
@@ -156,4 +190,6 @@ def estimate_work(
         step_flops=flops,
         update_days=steps * flops / (estimate.mfu * estimate.gpu_tflops * 1e12) / _DAY,
         sampling_days=sampled / estimate.sampler_tokens_per_s / _DAY,
+        assumed=estimate,
+        sampling_rounds=sampling_rounds,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import astuple
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from stapo_pl.core.types import Rollout
 from stapo_pl.core.world import World
 from stapo_pl.rollout.batching import balance, cut, runs_needed
+from stapo_pl.rollout.dealing import deal
 from stapo_pl.rollout.sizes import BatchSizes
 from stapo_pl.training.events import MiniBatchDone
 from support.carriers import trajectory
@@ -34,25 +36,54 @@ def test_as_few_runs_as_a_size_allows():
 
 
 def test_a_mini_batch_has_as_many_micro_batches_as_it_needs():
-    sizes, most = BatchSizes(4, 2, 2, 1), 9
     short, long = ([trajectory([1], [2] * n) for _ in range(2)] for n in (3, 19))
     groups = [short, short, long, long]
     for place, group in enumerate(groups):
         for one in group:
             one.place = place
-    batch = cut(Rollout(0, groups), 0, 0, sizes, most, 1.0, None, World(), max_tokens=20)
+    batch = cut(Rollout(0, groups), 0, 0, BatchSizes(4, 2, 2, 1), 9, 1.0, None, World(), 20)
     assert [len(mini_batch.micro_batches) for mini_batch in batch.mini_batches] == [1, 4]
-    with pytest.warns(UserWarning, match="needs 4 micro-batches of 20 tokens, and 3 is the most"):
-        batch = cut(Rollout(0, groups), 0, 0, sizes, 3, 1.0, None, World(), max_tokens=20)
-    assert [len(mini_batch.micro_batches) for mini_batch in batch.mini_batches] == [1, 3]
 
 
-def test_the_plan_knows_how_many_sequences_a_pass_holds():
+def test_no_rank_needs_more_micro_batches_than_lightning_is_told_of():
+    """Whatever the lengths, and though ranks have unlike numbers of sequences."""
+    draw, nearest = random.Random(0), 0.0
+    for _ in range(600):
+        ranks, longest = draw.choice([1, 2, 8]), draw.choice([20, 300, 5000])
+        sizes = BatchSizes(8, draw.choice([2, 8]), 8, 1)
+        spread = draw.choice([0.1, 1, 3])
+        lengths = [
+            [
+                min(int(draw.lognormvariate(0, spread) * longest / 8) + 1, longest)
+                for _ in range(8 * sizes.group_size // ranks)
+            ]
+            for _ in range(ranks)
+        ]
+        max_tokens = draw.choice([1, longest // 3, longest - 1, longest, 2 * longest, 9 * longest])
+        most = sizes.most_micro_batches(ranks, longest, max_tokens)
+        owners, held = deal(lengths), [[] for _ in range(ranks)]
+        for of_rank, owners_of_rank in zip(lengths, owners, strict=True):
+            for length, owner in zip(of_rank, owners_of_rank, strict=True):
+                held[owner].append(length)
+        needed = max(runs_needed(of_rank, max_tokens) for of_rank in held)
+        assert needed <= most, (ranks, longest, max_tokens)
+        nearest = max(nearest, needed / most)
+    assert nearest == 1
+
+
+def test_the_plan_knows_the_largest_micro_batch():
     sizes = BatchSizes(64, 8, 16, 1)  # 128 samples of a mini-batch
-    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=None) == 16
-    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=350) == 3
-    assert sizes.largest_micro_batch(2, 4, longest=100, max_tokens=50) == 1
-    assert sizes.largest_micro_batch(64, 1, longest=100, max_tokens=10_000) == 2
+
+    def largest(ranks: int, micro_batches: int, max_tokens: int | None) -> tuple[int, ...]:
+        return astuple(sizes.largest_micro_batch(ranks, micro_batches, 30, 70, max_tokens))
+
+    assert largest(2, 4, None) == (16, 30, 70)
+    assert largest(2, 4, 300) == (3, 30, 70)
+    assert largest(2, 4, 350) == (4, 17, 70)  # four of 87 tokens are more than three of 100
+    assert largest(2, 4, 199) == (2, 29, 70)
+    assert largest(2, 4, 50) == (1, 30, 70)
+    assert largest(64, 1, 10_000) == (100, 30, 70)
+    assert largest(1, 1, 10**9) == (128, 30, 70)
 
 
 @pytest.mark.parametrize("objective", ["stapo", "gspo", "otb", "entropy20"])

@@ -41,7 +41,9 @@ def test_nobody_touches_a_half_made_gradient(small_run, tmp_path):
 
 
 def test_validation_inside_a_mini_batch_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"val_check_interval=1 .* a multiple of 2 .* up to 4"):
+    with pytest.raises(
+        ConfigError, match=r"val_check_interval=1 .* with its 2 optimizer .* multiple of 2 up to 4"
+    ):
         fit(make(tmp_path, "trainer.val_check_interval=1", VALIDATED))
     sizes = BatchSizes(8, 4, 2, 1)  # four mini-batches
     for fine in (3, 6, 12, 1.0, 0.5, 0.25):

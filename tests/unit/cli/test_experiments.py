@@ -44,6 +44,14 @@ RECIPE = {
     "model.lr_schedule": ("constant", PAPER),
     "model.warmup_steps": (10, PAPER),
     "model.gradient_checkpointing": (True, JUSTRL),
+    "data.top_k": (0, PAPER),
+    "data.old_logprobs": ("recompute", JUSTRL),
+    "model.objective.init_args.correction": (None, PAPER),
+    "model.objective.init_args.token_advantage": (None, PAPER),
+    "model.objective.init_args.rollout.advantage": ("grpo", PAPER),
+    "model.objective.init_args.rollout.dynamic_sampling": (None, PAPER),
+    "model.objective.init_args.rollout.overlong_buffer": (0.0, PAPER),
+    "model.objective.init_args.rollout.overlong_filtering": (False, PAPER),
     "model.objective.init_args.kl_coef": (0.0, PAPER),
     "model.objective.init_args.entropy_coef": (0.0, PAPER),
     "model.objective.init_args.clip_low": (0.2, PAPER),
@@ -90,8 +98,6 @@ def test_an_experiment_of_the_paper_is_its_recipe(parsers, objective, size):
         assert own[key] == value, key
     for key, value in SELECTIONS.get(objective, {}).items():
         assert own["selection"]["init_args"][key] == value, key
-    # Dynamic sampling belongs to DAPO, on which 20-Entropy is defined (2506.01939).
-    assert (own["rollout"]["dynamic_sampling"] is None) == (objective != "entropy20")
     assert config["model"]["path"] == f"Qwen/Qwen3-{SIZES[size]}-Base"
     benchmarks = config["data"]["benchmarks"]
     assert {name: b["samples"] for name, b in benchmarks.items()} == BENCHMARKS
@@ -104,3 +110,30 @@ def test_a_word_wins_over_the_experiment_that_an_experiment_starts_from(parsers)
     assert config["model"]["path"] == "/models/mine"
     assert config["model"]["objective"]["class_path"].endswith("GSPO")
     assert config["sampler"]["engine"]["class_path"].endswith("TransformersSampler")
+
+
+@pytest.mark.parametrize("size", ["qwen3_14b", "24gb"])
+def test_runs_that_are_compared_differ_in_the_objective_only(parsers, size):
+    made = {name: resolved(parsers, f"experiment={name}_{size}") for name in OBJECTIVES}
+    losses = {name: config["model"].pop("objective") for name, config in made.items()}
+    for name, config in made.items():
+        for part in ("data", "trainer", "sampler"):
+            assert config[part] == made["stapo"][part], (name, part)
+        for key, value in config["model"].items():
+            assert value == made["stapo"]["model"][key], (name, key)
+        assert losses[name]["init_args"]["dual_clip"] == 10
+        assert losses[name]["init_args"]["rollout"] == losses["stapo"]["init_args"]["rollout"]
+
+
+def test_what_an_experiment_sets_of_a_choice_goes_with_it_and_that_is_said(parsers, capsys):
+    config = resolved(parsers, "experiment=stapo_24gb", "objective=gspo")
+    assert config["model"]["lora"]["rank"] == 32 and config["data"]["max_new_tokens"] == 4096
+    said = capsys.readouterr().err
+    assert "without its objective.dual_clip=10.0, as other words choose that group" in said
+    resolved(parsers, "experiment=stapo_24gb", "objective.dual_clip=3")
+    resolved(parsers, "experiment=stapo_cpu", "objective=grpo")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_experiment_without_its_benchmarks(parsers):
+    assert resolved(parsers, "experiment=paper", "benchmark=null")["data"]["benchmarks"] is None

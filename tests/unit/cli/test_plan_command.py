@@ -10,8 +10,10 @@ import torch
 
 from stapo_pl.cli.fit import main
 from stapo_pl.cli.grammar import expand
+from stapo_pl.core.errors import Terminated
 from stapo_pl.memory.plan import architecture
 from stapo_pl.samplers.memory import weight_bytes
+from stapo_pl.training import planning
 from support.places import CONFIGS
 
 
@@ -72,21 +74,28 @@ def peak_of(plan: str) -> str:
     return re.search(r"peak (\S+) of", plan)[1]
 
 
-@pytest.mark.parametrize("devices", [1, 4])
-def test_what_takes_less_is_what_the_command_then_plans(devices, capsys):
+CHECKPOINTS, BUDGET = "gradient_checkpointing=true", "max_tokens_per_micro_batch=128"
+SHARDS, OFFLOAD, ADAPTERS = "trainer=fsdp", "cpu_offload=true", "rank=16"
+WHAT_TAKES_LESS = {
+    "trainer.devices=1": [CHECKPOINTS, BUDGET, OFFLOAD, ADAPTERS],
+    "trainer.devices=4": [CHECKPOINTS, BUDGET, SHARDS, OFFLOAD, ADAPTERS],
+    # Its batch has to become smaller again when other things have.
+    "sampler=transformers": [
+        CHECKPOINTS, "batch_size=128", BUDGET, "batch_size=8", OFFLOAD, "batch_size=4", ADAPTERS,
+    ],
+    "trainer=fsdp data.max_tokens_per_micro_batch=128": [CHECKPOINTS, OFFLOAD, ADAPTERS],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", WHAT_TAKES_LESS)
+def test_what_takes_less_is_what_the_command_then_plans(given, capsys):
     """Each line, as words of the command on top of those before it."""
-    words = [f"trainer.devices={devices}", "estimate.gpu_gib=0.001"]
+    words = [*given.split(), "estimate.gpu_gib=0.001"]
     plan = planned(capsys, *words)
     assert "of 0.001 GiB: DOES NOT FIT\nwhat takes less" in plan
-    shown = re.findall(r"^  (.*=\S+) +peak (\S+) GiB$", plan, re.MULTILINE)
-    assert [word.rpartition(".")[2] for word, _ in shown] == [
-        "gradient_checkpointing=true",
-        "max_tokens_per_micro_batch=128",
-        *(["trainer=fsdp"] if devices > 1 else []),
-        "cpu_offload=true",
-        "rank=16",
-    ]
     assert "more GPUs with trainer=fsdp, or a shorter data.max_new_tokens" in plan
+    shown = re.findall(r"^  (\S+=\S+(?: \S+=\S+)*) .*peak (\S+) GiB$", plan, re.MULTILINE)
+    assert [word.rpartition(".")[2] for word, _ in shown] == WHAT_TAKES_LESS[given]
     peaks = [float(peak_of(plan))]
     for word, peak in shown:
         words += word.split()
@@ -102,3 +111,34 @@ def test_nothing_more_is_shown_than_makes_it_fit(capsys):
     plan = planned(capsys, *words, f"estimate.gpu_gib={0.9 * peak}")
     assert re.findall(r"  (\S+) .*, fits\n", plan) == ["data.max_tokens_per_micro_batch=128"]
     assert "  model." not in plan and "more GPUs" not in plan
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("trainer.devices=foo", "trainer.devices=foo: expected a number from 1, a list, or auto"),
+        ("trainer.devices=0", "trainer.devices=0: expected a number from 1"),
+        ("trainer.devices=-2", "trainer.devices=-2: expected a number from 1"),
+        ("trainer.devices=7", "prompts_per_mini_batch=32 does not divide among 7 ranks"),
+        ("data.max_tokens_per_micro_batch=0", "micro_batch must be at least 1, got 0"),
+        ("data.max_new_tokens=999999999", "exceeds the 8192 positions of the model"),
+        ("data.validation.max_new_tokens=9000", "exceeds the 8192 positions of the model"),
+        ("estimate.response_tokens=97", "=97 is more than the longest, which is 96"),
+        ("estimate.gpu_gib=0", "estimate.gpu_gib must be greater than 0, got 0"),
+    ],
+)
+def test_what_a_run_refuses_a_plan_refuses(words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(expand([*words.split(), "--plan"], CONFIGS), CONFIGS)
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "") and message in told.err
+
+
+def test_a_plan_that_is_told_to_end_ends(monkeypatch, capsys):
+    def told(*args, **kwargs):
+        raise Terminated
+
+    monkeypatch.setattr(planning, "plan_memory", told)
+    with pytest.raises(SystemExit) as ended:
+        main(expand(["--plan"], CONFIGS), CONFIGS)
+    assert ended.value.code == 143

@@ -19,6 +19,7 @@ from stapo_pl.policy.attention import PADDED
 from stapo_pl.policy.lora import LoRA
 from stapo_pl.policy.model import Policy
 from stapo_pl.policy.statistics import largest_chunk
+from stapo_pl.rollout.sizes import PassSize
 from stapo_pl.samplers import Room, TransformersSampler, VLLMSampler
 from stapo_pl.samplers.base import SamplerShare
 from stapo_pl.samplers.memory import weight_bytes
@@ -326,9 +327,9 @@ def test_a_run_hands_the_plan_to_its_sampler(tmp_path):
     (callback,) = (c for c in cli.trainer.callbacks if isinstance(c, SamplerCallback))
 
     def plan_on(device: torch.device):
-        sizes = (64, cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens)
-        parts = cli.model, None, cli.trainer.strategy, torch.float32, *sizes
-        return plan_run(*parts, device, device_memory(device, 1), ranks=1)
+        longest = cli.datamodule.max_prompt_tokens, cli.datamodule.decoding.max_new_tokens
+        parts = cli.model, None, cli.trainer.strategy, torch.float32, PassSize(64, *longest)
+        return plan_run(*parts, sum(longest), device, device_memory(device, 1), ranks=1)
 
     cli.trainer.folder = cli.folder
     connect(cli.trainer, cli.model, cli.datamodule)
