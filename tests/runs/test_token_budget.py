@@ -128,6 +128,19 @@ def test_a_run_resumes_to_the_last_bit(tmp_path):
     assert torch.equal(*weights)
 
 
+def test_a_run_goes_on_with_another_size(tmp_path):
+    """As `--plan` may advise after there was no memory left: it is the same run."""
+    words = (
+        "run.checkpoint_every=1",
+        "trainer.max_epochs={}",
+        "data.max_tokens_per_micro_batch={}",
+    )
+    one = fit(make(tmp_path, *" ".join(words).format(1, 300).split()))
+    two = fit(make(tmp_path, *" ".join(words).format(2, 200).split(), "ckpt_path=last"))
+    assert two.folder == one.folder
+    assert [step for step, _ in scalars(two)["policy/loss"]] == list(range(4))
+
+
 def test_two_ranks_make_the_steps_of_one(tmp_path):
     one, words = recorded(tmp_path, "objective=stapo")
     two = run(tmp_path, 2, *words, "data.max_tokens_per_micro_batch=300")

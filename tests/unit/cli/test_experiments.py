@@ -88,7 +88,7 @@ def at(config: dict, key: str):
     return config
 
 
-@pytest.mark.parametrize("objective, size", product(OBJECTIVES, SIZES))
+@pytest.mark.parametrize("objective, size", [*product(OBJECTIVES, SIZES)])
 def test_an_experiment_of_the_paper_is_its_recipe(parsers, objective, size):
     config = resolved(parsers, f"experiment={objective}_qwen3_{size}")
     for key, (value, source) in RECIPE.items():
