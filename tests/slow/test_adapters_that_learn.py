@@ -12,7 +12,7 @@ from stapo_pl.policy.loading import load_policy
 from stapo_pl.training.runs import last_checkpoint
 from support.adapters import LORA, OTHERS
 from support.fitting import build, fit, read_scalars
-from support.ranks import ALL, assert_equal_curves, recorded, run, start
+from support.ranks import CHECKPOINT, OFFLOAD, PACK, assert_equal_curves, recorded, run, start
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def test_two_ranks_train_the_adapters_of_one_and_resume(tmp_path):
     one, words = recorded(tmp_path, *LORA, "objective=stapo", "trainer.max_epochs=2")
     run(tmp_path / "2", 2, *words, "trainer.max_epochs=1")
-    two = run(tmp_path / "2", 2, *words, *ALL, "ckpt_path=last")
+    two = run(tmp_path / "2", 2, *words, OFFLOAD, PACK, CHECKPOINT, "ckpt_path=last")
     assert_equal_curves(two, one, 4)
     for lora, reason in OTHERS.items():
         checkpoint = f"ckpt_path={last_checkpoint(two.parent)}"
