@@ -34,7 +34,7 @@ def test_two_rollouts_of_the_papers_run(tmp_path, benchmark_folder):
     for line in (
         "256 prompts x 8 responses = 2048 samples, 1024 on each of 2 rank(s)",
         "4 mini-batches of 64 prompts (512 samples) x 1 epoch(s) = 4 optimizer steps",
-        "micro-batches of 4096 tokens",
+        "as many micro-batches a mini-batch as 4096 tokens in each make",
         f"ends at     {END} (",
         "600 prompts of 1801 rows; dropped: 1200 duplicates (0 with another answer), 1 bad rows",
     ):
