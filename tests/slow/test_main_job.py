@@ -51,6 +51,7 @@ def test_the_main_job_learns_in_five_minutes(main_job):
 def test_what_it_learned_is_distilled_without_a_reward(main_job, tmp_path):
     logs, printed, _ = main_job
     run("export", "last", str(tmp_path / "teacher"), f"--logs={logs}")
-    words = (f"model.teacher_path={tmp_path / 'teacher'}", "model.lr_schedule=linear")
+    words = [f"model.teacher_path={tmp_path / 'teacher'}", "model.lr_schedule=linear"]
+    words += ["trainer.max_epochs=40", "trainer.check_val_every_n_epoch=40"]
     distilled = run("fit", "objective=opd", *words, f"run.logs={tmp_path}")
     assert greedy(distilled)[1] >= greedy(printed)[1] - 3
