@@ -34,14 +34,14 @@ def print_plan(config: Namespace) -> None:
     plan = _plan_memory(config)
     print(plan.describe())
     if not plan.fits:
-        print(describe_savings(config, _plan_memory))
+        print(describe_savings(config, plan, _plan_memory))
     print(f"\n{work.describe(None if _device(config).type == 'cpu' else _ranks(config))}")
 
 
 def _plan_work(config: Namespace) -> Workload:
     made, data, model = _make(config), config.data, config.model
-    objective, architecture_of = made.model.objective, architecture(made.model.path)
-    positions = architecture_of.get_text_config().max_position_embeddings
+    objective, model_config = made.model.objective, architecture(made.model.path)
+    positions = model_config.get_text_config().max_position_embeddings
     check_room(data.max_prompt_tokens, _longest_response(data), positions)
     passes = passes_of_a_step(
         objective,
@@ -53,7 +53,7 @@ def _plan_work(config: Namespace) -> Workload:
     )
     again = objective.rollout.dynamic_sampling
     return estimate_work(
-        architecture_of,
+        model_config,
         _sizes(data),
         config.trainer.max_epochs,
         data.max_prompt_tokens,

@@ -17,7 +17,9 @@ from stapo_pl.training.strategy import FSDP
 _FSDP = f"{FSDP.__module__}.{FSDP.__name__}"
 
 
-def describe_savings(config: Namespace, plan: Callable[[Namespace], MemoryPlan]) -> str:
+def describe_savings(
+    config: Namespace, made: MemoryPlan, plan: Callable[[Namespace], MemoryPlan]
+) -> str:
     """Returns lines that show what takes less memory, until the run fits.
 
     Each line is a word of the command, which goes on top of those before it, and the peak that is
@@ -25,9 +27,10 @@ def describe_savings(config: Namespace, plan: Callable[[Namespace], MemoryPlan])
 
     Args:
         config: all settings of the run.
+        made: its plan.
         plan: plans a run with these settings.
     """
-    made, lines = plan(config), ["what takes less, one on top of the other:"]
+    lines = ["what takes less, one on top of the other:"]
     while not made.fits:
         for word, settings in _savings(config):
             tried = config.clone()
@@ -36,8 +39,8 @@ def describe_savings(config: Namespace, plan: Callable[[Namespace], MemoryPlan])
             if less.peak < made.peak:
                 config, made = tried, less
                 fits = ", fits" if made.fits else ""
-                if word.partition("=")[0] in lines[-1]:
-                    lines.pop()
+                if lines[-1].startswith(f"  {word.partition('=')[0]}="):
+                    lines.pop()  # the same key, which is smaller now
                 lines.append(f"  {word:<50} peak {gib(made.peak)} GiB{fits}")
                 break
         else:
