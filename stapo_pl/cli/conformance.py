@@ -35,7 +35,7 @@ from stapo_pl.conformance import (
     find_vector,
     vectors,
 )
-from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.evaluation.report import markdown
 from stapo_pl.objectives import Objective
 
@@ -65,7 +65,7 @@ def main(words: list[str]) -> None:
         vector = None if args.like is None else find_vector(args.like)
         objective = make_objective(args.objective, args.settings)
         checks = _checks(objective, vector, args.tolerance)
-    except (ConfigError, OverrideError) as error:
+    except (ConfigError, OverrideError, TrainingError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     if vector is not None:

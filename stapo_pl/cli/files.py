@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stapo_pl.cli.hints import nearest
+from stapo_pl.cli.hints import nearest_file
 from stapo_pl.evaluation.paper import PAPER_BENCHMARKS
 
 
@@ -30,6 +30,7 @@ _RENAMED = {
     "task=verl_parquet": "file",
     "objective=geo_mean": "gmpo",
     "objective=optimal_token_baseline": "otb",
+    "objective=reinforce++": "reinforce_pp",
     "objective=reinforce_plus_plus": "reinforce_pp",
 }
 # Names in verl and TRL of what no file is, and the words for it.
@@ -37,7 +38,15 @@ _WORDS = {
     "objective=bnpo": "objective=grpo objective.aggregation=token-mean",
     "objective=reinforce_plus_plus_baseline": "objective=reinforce_pp "
     "objective.advantage=reinforce_pp_baseline",
-    "objective=vanilla": "objective=grpo objective.aggregation=token-mean",
+    "objective=dppo": "objective=dppo_tv or objective=dppo_kl",
+    "objective=vanilla": "objective=grpo objective.aggregation=token-mean objective.dual_clip=3",
+}
+# Names in verl and TRL of what there is nothing of.
+_NOT_HERE = {
+    "objective=ppo": "it needs a critic; its clipped loss with advantages of a group is grpo",
+    "objective=ppo_clip": "its clipped loss with advantages of a group is grpo",
+    "objective=remax": "there is no baseline of a greedy response",
+    **{f"objective={name}": "it is not there" for name in ("gdpo", "luspo", "vespo")},
 }
 # The import path of a class, as opposed to the name or path of a file.
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
@@ -65,7 +74,9 @@ def find_config(folder: Path, name: str) -> Path:
             f"{word}: no such file in {folder}; the words for it are {_WORDS[word]}"
         )
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    hint = nearest(name, known)
+    if word in _NOT_HERE:
+        raise OverrideError(f"{word}: {_NOT_HERE[word]}; there are {', '.join(known)}")
+    hint = nearest_file(name, known)
     if folder.name in _NO_FILE:
         hint += f"; {_NO_FILE[folder.name]}{name}"
     raise OverrideError(

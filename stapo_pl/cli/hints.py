@@ -63,6 +63,7 @@ _ELSEWHERE = {
     "task.path": ("dataset", "data_path", "train_file", "train_files", "train_data"),
     "task.validation_path": ("val_file", "val_files", "eval_file", "validation_file"),
     "objective": ("algorithm", "algo", "loss", "loss_type", "adv_estimator"),
+    "objective.advantage": ("norm_adv_by_std_in_grpo", "scale_rewards"),
     "objective.kl_coef": ("kl", "beta", "kl_beta", "kl_loss_coef"),
     "objective.clip_low": ("clip", "clip_ratio", "clip_range", "epsilon", "eps_clip", "clip_eps"),
     "objective.clip_high": ("clip_ratio_high", "epsilon_high"),
@@ -72,6 +73,22 @@ _ELSEWHERE = {
     "run.name": ("name", "run_name", "experiment_name", "exp_name"),
     "run.logs": ("logs", "log_dir", "logdir", "output", "output_dir", "out", "save_dir", "dir"),
 }  # fmt: skip
+# By key: values in verl and TRL, and what they are here, if there is such a thing.
+_VALUES: dict[str, dict[str, str | None]] = {
+    "advantage": {
+        "gae": None,  # it needs a critic
+        "gdpo": None,
+        "grpo_passk": None,
+        "grpo_vectorized": "grpo",
+        "optimal_token_baseline": "objective=otb",
+        "reinforce_plus_plus": "reinforce_pp",
+        "reinforce_plus_plus_baseline": "reinforce_pp_baseline",
+        "remax": None,
+        "rloo_vectorized": "rloo",
+        "tir_optimal_token_baseline": "objective=otb, for single turns",
+    },
+    "kl_estimator": {"low_var_kl": "k3", "mse": "k2", "kl": "k1, which has no gradient but noise"},
+}
 # Flags of Lightning's Trainer that configs/fit.yaml does not set.
 _TRAINER = (
     "barebones", "benchmark", "deterministic", "detect_anomaly", "enable_checkpointing",
@@ -119,10 +136,34 @@ def suggest(key: str, known: Iterable[str]) -> str:
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns `; did you mean x?` for the word whose last part is most similar, or no text."""
-    by_last = {name.rpartition(".")[2].lower(): name for name in sorted(known, reverse=True)}
-    last = word.rpartition(".")[2].lower()
-    matches = difflib.get_close_matches(last, by_last, n=1, cutoff=cutoff)
-    return f"; did you mean {by_last[matches[0]]}?" if matches else ""
+
+    def last(name: str) -> str:
+        return name.rpartition(".")[2]
+
+    return _nearest(last(word), {last(name).lower(): name for name in _last_first(known)}, cutoff)
+
+
+def nearest_file(word: str, known: Iterable[str]) -> str:
+    """Returns the same for names of files, in which a dot does not separate parts."""
+    return _nearest(word, {name.lower(): name for name in _last_first(known)}, 0.5)
+
+
+def elsewhere(key: str, value: str) -> str | None:
+    """Returns what a value of a key is here that has this name in verl or TRL, or None."""
+    values = _VALUES.get(key.rpartition(".")[2], {})
+    if value not in values:
+        return None
+    meant = values[value]
+    return "; that is not there" if meant is None else f"; here it is {meant}"
+
+
+def _last_first(known: Iterable[str]) -> list[str]:
+    return sorted(known, reverse=True)
+
+
+def _nearest(word: str, names: dict[str, str], cutoff: float) -> str:
+    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
+    return f"; did you mean {names[matches[0]]}?" if matches else ""
 
 
 def _leaves(value: Any, place: str) -> set[str]:

@@ -41,7 +41,7 @@ def describe_savings(
                 fits = ", fits" if made.fits else ""
                 if lines[-1].startswith(f"  {word.partition('=')[0]}="):
                     lines.pop()  # the same key, which is smaller now
-                lines.append(f"  {word:<50} peak {gib(made.peak)} GiB{fits}")
+                lines.append(f"  {word:<52} peak {gib(made.peak)} GiB{fits}")
                 break
         else:
             lines.append("  more GPUs with trainer=fsdp, or a shorter data.max_new_tokens")
@@ -66,7 +66,7 @@ def _savings(config: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "trainer=fsdp", {"trainer.strategy": Namespace(class_path=_FSDP)}
     if not (is_sharded and strategy.get("init_args.cpu_offload")):
         offload = Namespace(class_path=_FSDP, init_args=Namespace(cpu_offload=True))
-        word = "trainer.strategy.cpu_offload=true"
+        word = "trainer.strategy.cpu_offload=true (slower)"
         yield word if is_sharded else f"trainer=fsdp {word}", {"trainer.strategy": offload}
     if config.model.lora is None:
         word = "model.lora.rank=16 (trains adapters)"

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 from stapo_pl.cli.classes import complete, complete_inside
 from stapo_pl.cli.grammar import Grammar
-from stapo_pl.cli.hints import nearest, suggest
+from stapo_pl.cli.hints import elsewhere, nearest, suggest
 from stapo_pl.cli.kinds import (
     MANY,
     accepts,
@@ -244,7 +244,7 @@ class Words:
             return complete(kind, {key: self._inner(kind, at, key, value[key]) for key in value})
         if not classes(kind):
             if not accepts(kind, text):
-                near = nearest(text, literals(kind))
+                near = elsewhere(at, text) or nearest(text, literals(kind))
                 raise ConfigError(f"{word}: expected {describe(kind)}{near}")
         elif accepts_plainly(kind, text):
             pass

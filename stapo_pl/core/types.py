@@ -65,6 +65,8 @@ class ProblemSet:
     """For each row that could not be read: where it stands, and what is wrong with it."""
     filtered: int = 0
     """The number of rows that the task left out on purpose."""
+    held_out: int = 0
+    """The number of problems that are kept from training for validation."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stapo_pl.core import tensors
 from stapo_pl.core.batches import Tokens, TokenStatistics
-from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.world import World
 from stapo_pl.objectives import kl
 from stapo_pl.objectives.corrections import Correction
@@ -251,7 +251,7 @@ class Objective(ABC):
         visible = TokenStatistics(
             *(torch.where(teaches_T, x, x.detach()) for x in vars(current).values())
         )
-        losses_T, metrics = self.token_loss(visible, tokens)
+        losses_T, metrics = self._checked(self.token_loss(visible, tokens), weights_T.shape)
         losses_T = (weights_T * losses_T).where(teaches_T, 0)
         regularizer_weights_T = tokens.regularizer_weights_T.to(current.logprobs_T.dtype)
         if self.kl_coef:
@@ -262,6 +262,20 @@ class Objective(ABC):
         if self.entropy_coef:
             losses_T = losses_T - self.entropy_coef * regularizer_weights_T * current.entropy_T
         return losses_T, self._metrics(current, tokens) | metrics
+
+    def _checked(self, returned: object, shape: torch.Size) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns what `token_loss` returned if it is a loss of each token, and metrics."""
+        match returned:
+            case (Tensor() as losses_T, dict() as metrics) if losses_T.shape == shape:
+                return losses_T, metrics
+            case (Tensor() as losses_T, dict()):
+                found = f"losses of shape {[*losses_T.shape]}"
+            case _:
+                found = f"a {type(returned).__name__}"
+        raise TrainingError(
+            f"{type(self).__name__}.token_loss must return the loss of each token, [T] = "
+            f"{[*shape]}, and a dict of metrics; it returned {found}"
+        )
 
     def _metrics(self, current: TokenStatistics, tokens: Tokens) -> dict[str, Tensor]:
         """Returns the metrics that all objectives share; values [T] by name."""

@@ -45,9 +45,11 @@ class PromptSets:
         self._rewards = {"training": task.reward}
         self.counts: dict[str, PromptCounts] = {}
         """What happened to the rows of each set."""
-        self.train, self.counts["training"] = make_prompts(
-            task.train_problems(), tokenizer, rules, "training"
-        )
+        problems = task.train_problems()
+        self.train, self.counts["training"] = make_prompts(problems, tokenizer, rules, "training")
+        asked = any(benchmark.task is task for benchmark in benchmarks.values())
+        self.unused = 0 if asked else problems.held_out
+        """The problems that are held out of training, but not validated on."""
         self.validation: dict[str, list[Prompt]] = {}
         """The prompts of each benchmark."""
         for name, benchmark in benchmarks.items():
@@ -75,6 +77,11 @@ class PromptSets:
     def describe(self) -> list[str]:
         """Returns lines that say what was read, and which answers no response can match."""
         lines = [f"{name:<11} {c.describe(self._rules)}" for name, c in self.counts.items()]
+        if self.unused:
+            lines.append(
+                f"unused      {self.unused} problems that are held out, as a run validates on its "
+                "benchmarks: task.validation_size=0 trains on them"
+            )
         bad = (
             unmatchable(self._rewards[name], [prompt.problem for prompt in prompts])
             for name, prompts in self._all()

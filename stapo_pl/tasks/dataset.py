@@ -134,7 +134,8 @@ class Dataset(Task):
             raise self._nothing_left(self.validation_size)
         if not problems:
             rest.bad_rows = first.bad_rows + rest.bad_rows
-        return ProblemSet(problems, rest.bad_rows, rest.filtered + copies)
+        filtered, kept_back = rest.filtered + copies, len(first.problems)
+        return ProblemSet(problems, rest.bad_rows, filtered, kept_back)
 
     def validation_problems(self) -> ProblemSet:
         if self.validation_size == 0:
@@ -203,8 +204,8 @@ class Dataset(Task):
     def _nothing_left(self, size: int | str) -> ConfigError:
         return ConfigError(
             f"task.validation_size={size} holds out all problems of {self.source}, so that "
-            "none is left to train on: set a lower number, or give task.validation_path (a file "
-            "has no splits)"
+            "none is left to train on: set a lower number (0 if the run validates on benchmarks), "
+            "or give task.validation_path (a file has no splits)"
         )
 
 

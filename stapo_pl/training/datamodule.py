@@ -213,7 +213,11 @@ class RolloutDataModule(L.LightningDataModule):
         """Returns lines for people: the sizes of the run, and what became of its data."""
         run, most = self.trainer, self.micro_batches_per_step
         sizes = self.sizes.describe(run.world_size, most, run.max_epochs, self.token_budget)
-        return "\n".join([sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()])
+        lines = [sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()]
+        asked, there = self.sizes.prompts_per_rollout, len(self.prompts.train)
+        if asked > there:
+            lines.append(f"again       a rollout asks each prompt about {asked / there:.3g} times")
+        return "\n".join(lines)
 
     def train_dataloader(self) -> SizedLoader:
         length = self.sizes.steps_per_rollout * self.micro_batches_per_step

@@ -64,6 +64,8 @@ class Workload:
     sampling_days: float
     """Days of one GPU that all rollouts of the run take."""
 
+    lengths: tuple[int, int]
+    """Tokens of each prompt and of each response."""
     assumed: Estimate
     """What the days follow from."""
     sampling_rounds: int = 1
@@ -80,6 +82,8 @@ class Workload:
             f"work of {self.steps:,} steps",
             f"a step      {self.step_tokens:,} tokens, {self.step_passes:.3g} forward passes "
             f"of them, {self.step_flops:.3g} operations",
+            f"each        prompt has {self.lengths[0]:,} tokens and each response "
+            f"{self.lengths[1]:,}: by default the longest, see estimate.response_tokens",
         ]
         if gpus is not None:
             total, assumed = self.update_days + self.sampling_days, self.assumed
@@ -190,6 +194,7 @@ def estimate_work(
         step_flops=flops,
         update_days=steps * flops / (estimate.mfu * estimate.gpu_tflops * 1e12) / _DAY,
         sampling_days=sampled / estimate.sampler_tokens_per_s / _DAY,
+        lengths=(prompt_tokens, response_tokens),
         assumed=estimate,
         sampling_rounds=sampling_rounds,
     )

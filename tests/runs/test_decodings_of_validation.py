@@ -8,6 +8,7 @@ from stapo_pl.core.errors import ConfigError
 from stapo_pl.core.types import Decoding
 from stapo_pl.evaluation.validation import Validation
 from support.fitting import VALIDATED, fit, make, scalars
+from support.rows import verl_row, write
 
 METRICS = ("accuracy", "pass_at_k", "majority_at_k", "truncated_fraction", "unparsed_fraction")
 
@@ -52,3 +53,17 @@ def test_the_metrics_of_another_decoding_carry_its_name(tmp_path):
 def test_a_decoding_out_of_range_is_refused(arguments, said):
     with pytest.raises(ConfigError, match=said):
         Validation(**arguments)
+
+
+def test_problems_that_nothing_asks_and_prompts_that_are_asked_again_are_said(tmp_path, capsys):
+    rows = write(tmp_path / "rows.jsonl", [verl_row(f"{i} + 1?", str(i + 1)) for i in range(7)])
+    words = ("benchmark=arithmetic", "benchmark.validation_size=4", "trainer.max_epochs=1")
+    for size, lines in (
+        (2, ("training    5 prompts\n", "unused      2 problems that are held out", "1.6 times\n")),
+        (0, ("training    7 prompts\n", "arithmetic  4 prompts\n", "about 1.14 times\n")),
+    ):
+        task = ("task=file", f"task.path={rows}", f"task.validation_size={size}")
+        fit(make(tmp_path, *words, task=task))
+        printed = capsys.readouterr().out
+        assert all(line in printed for line in lines)
+        assert ("unused" in printed) == (size > 0)

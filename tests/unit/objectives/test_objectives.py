@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stapo_pl.core.batches import TokenStatistics
-from stapo_pl.core.errors import ConfigError
+from stapo_pl.core.errors import ConfigError, TrainingError
 from stapo_pl.core.world import World
 from stapo_pl.objectives import GRPO, S2T, DynamicSampling, Objective, RolloutRules
 from stapo_pl.objectives.kl import MAX_K3, MAX_LOG_RATIO, clamped_log_ratio, kl_divergence
@@ -139,3 +139,22 @@ def test_token_metrics(generator):
 def test_an_objective_must_have_a_token_loss():
     with pytest.raises(TypeError, match="token_loss"):
         Objective()
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (lambda losses_T, metrics: (losses_T.mean(), metrics), r"losses of shape \[\]"),
+        (lambda losses_T, metrics: (losses_T[:1], metrics), r"losses of shape \[1\]"),
+        (lambda losses_T, metrics: losses_T, "a Tensor"),
+        (lambda losses_T, metrics: (losses_T, None), "a tuple"),
+    ],
+)
+def test_a_loss_that_is_not_one_of_each_token_is_refused(generator, change, found):
+    class Mine(GRPO):
+        def token_loss(self, current, tokens):
+            return change(*super().token_loss(current, tokens))
+
+    tokens, current = weighed(Mine(), generator)
+    with pytest.raises(TrainingError, match=rf"Mine.token_loss must .* it returned {found}"):
+        Mine().loss(current, tokens)

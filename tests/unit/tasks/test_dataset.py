@@ -36,6 +36,7 @@ def test_copies_of_held_out_rows_are_not_trained_on(tmp_path):
     task = Dataset(write(tmp_path / "rows.jsonl", ROWS * 3), validation_size=4)
     train = task.train_problems()
     assert asked(train) == [f"{i}+{i}?" for i in [4, 5, 6, 7, 8] * 3] and train.filtered == 8
+    assert train.held_out == 4
 
 
 def test_different_problems_are_held_out(tmp_path):

@@ -70,6 +70,7 @@ def test_work_adds_up():
     assert "8 GPU(s)" in work.describe(8) and "rounds" not in work.describe(8)
     assert "0.5 of 1e-06 TFLOPS and 100 sampled tokens a second" in work.describe(8)
     assert "GPU" not in work.describe(None)
+    assert "prompt has 20 tokens and each response 30: by" in work.describe(None)
     again = estimate_work(config, SIZES, 10, 20, 99, 4.0, estimate, sampling_rounds=3)
     assert "nor further rounds of dynamic sampling (up to 2)" in again.describe(8)
     asked = Estimate(prompt_tokens=10)
