@@ -169,11 +169,22 @@ class BatchSizes:
             )
 
     def describe(
-        self, ranks: int, micro_batches: int, rollouts: int, max_tokens: int | None = None
+        self, ranks: int, micro_batches: int, rollouts: int, max_tokens: int | None, prompts: int
     ) -> str:
-        """Returns lines for people that show the sizes of a run and what follows from them."""
-        samples = self.prompts_per_rollout * self.group_size
+        """Returns lines for people that show the sizes of a run and what follows from them.
+
+        Args:
+            ranks: the number of ranks of the run.
+            micro_batches: the number of micro-batches of a mini-batch on each rank.
+            rollouts: the number of rollouts of the run.
+            max_tokens: the largest size of a micro-batch in tokens, which then decides.
+            prompts: the number of prompts that there are to train on.
+        """
+        asked = self.prompts_per_rollout
+        samples, again = asked * self.group_size, ""
         per_step = self.prompts_per_mini_batch * self.group_size
+        if asked > prompts:
+            again = f"; each of the {prompts} prompts about {asked / prompts:.3g} times"
         micro = f"{micro_batches} micro-batch(es) a mini-batch and rank, of about "
         micro += f"{per_step / ranks / micro_batches:g} samples"
         if max_tokens is not None:
@@ -181,8 +192,8 @@ class BatchSizes:
             micro += "whatever trainer.accumulate_grad_batches says"
         return "\n".join(
             [
-                f"rollout     {self.prompts_per_rollout} prompts x {self.group_size} responses = "
-                f"{samples} samples, {samples // ranks} on each of {ranks} rank(s)",
+                f"rollout     {asked} prompts x {self.group_size} responses = "
+                f"{samples} samples, {samples // ranks} on each of {ranks} rank(s){again}",
                 f"updates     {self.mini_batches} mini-batches of {self.prompts_per_mini_batch} "
                 f"prompts ({per_step} samples) x {self.epochs_per_rollout} epoch(s) = "
                 f"{self.steps_per_rollout} optimizer steps",

@@ -163,10 +163,9 @@ class RolloutDataModule(L.LightningDataModule):
         Raises:
             ConfigError: sizes do not fit the run, or `rollout/prompts.py` refuses the prompts.
         """
-        trainer, tokenizer = self.trainer, self.tokenizer
-        fixed = self.micro_batches_per_step if self.token_budget is None else None
-        self.sizes.check_ranks(trainer.world_size, fixed)
-        self.sizes.check_validation(trainer.val_check_interval, self.micro_batches_per_step)
+        trainer, tokenizer, most = self.trainer, self.tokenizer, self.micro_batches_per_step
+        self.sizes.check_ranks(trainer.world_size, None if self.token_budget else most)
+        self.sizes.check_validation(trainer.val_check_interval, most)
         text_config = self.model_config.get_text_config()
         positions = text_config.max_position_embeddings
         check_room(self.max_prompt_tokens, self.longest_response, positions)
@@ -212,12 +211,9 @@ class RolloutDataModule(L.LightningDataModule):
     def describe(self) -> str:
         """Returns lines for people: the sizes of the run, and what became of its data."""
         run, most = self.trainer, self.micro_batches_per_step
-        sizes = self.sizes.describe(run.world_size, most, run.max_epochs, self.token_budget)
-        lines = [sizes, f"ends at     {self.end_tokens}", *self.prompts.describe()]
-        asked, there = self.sizes.prompts_per_rollout, len(self.prompts.train)
-        if asked > there:
-            lines.append(f"again       a rollout asks each prompt about {asked / there:.3g} times")
-        return "\n".join(lines)
+        how = (run.world_size, most, run.max_epochs, self.token_budget, len(self.prompts.train))
+        ends = f"ends at     {self.end_tokens}"
+        return "\n".join([self.sizes.describe(*how), ends, *self.prompts.describe()])
 
     def train_dataloader(self) -> SizedLoader:
         length = self.sizes.steps_per_rollout * self.micro_batches_per_step

@@ -58,9 +58,10 @@ def test_a_decoding_out_of_range_is_refused(arguments, said):
 def test_problems_that_nothing_asks_and_prompts_that_are_asked_again_are_said(tmp_path, capsys):
     rows = write(tmp_path / "rows.jsonl", [verl_row(f"{i} + 1?", str(i + 1)) for i in range(7)])
     words = ("benchmark=arithmetic", "benchmark.validation_size=4", "trainer.max_epochs=1")
+    unused = "unused      2 problems that are held out"
     for size, lines in (
-        (2, ("training    5 prompts\n", "unused      2 problems that are held out", "1.6 times\n")),
-        (0, ("training    7 prompts\n", "arithmetic  4 prompts\n", "about 1.14 times\n")),
+        (2, ("training    5 prompts\n", unused, "each of the 5 prompts about 1.6 times\n")),
+        (0, ("training    7 prompts\n", "arithmetic  4 prompts\n", "7 prompts about 1.14 times\n")),
     ):
         task = ("task=file", f"task.path={rows}", f"task.validation_size={size}")
         fit(make(tmp_path, *words, task=task))
