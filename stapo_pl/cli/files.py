@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stapo_pl.cli.hints import nearest_file
+from stapo_pl.cli.hints import nearest
 from stapo_pl.evaluation.paper import PAPER_BENCHMARKS
 
 
@@ -76,7 +76,7 @@ def find_config(folder: Path, name: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if word in _NOT_HERE:
         raise OverrideError(f"{word}: {_NOT_HERE[word]}; there are {', '.join(known)}")
-    hint = nearest_file(name, known)
+    hint = nearest(name, known, whole=True)
     if folder.name in _NO_FILE:
         hint += f"; {_NO_FILE[folder.name]}{name}"
     raise OverrideError(

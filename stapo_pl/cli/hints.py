@@ -134,18 +134,18 @@ def suggest(key: str, known: Iterable[str]) -> str:
     return nearest(key, siblings, 0.6) or nearest(key, known, 0.6)
 
 
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """Returns `; did you mean x?` for the word whose last part is most similar, or no text."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5, whole: bool = False) -> str:
+    """Returns `; did you mean x?` for the most similar word, or no text.
 
-    def last(name: str) -> str:
-        return name.rpartition(".")[2]
+    Last parts are compared, or whole words: in names of files a dot does not separate parts.
+    """
 
-    return _nearest(last(word), {last(name).lower(): name for name in _last_first(known)}, cutoff)
+    def part(name: str) -> str:
+        return (name if whole else name.rpartition(".")[2]).lower()
 
-
-def nearest_file(word: str, known: Iterable[str]) -> str:
-    """Returns the same for names of files, in which a dot does not separate parts."""
-    return _nearest(word, {name.lower(): name for name in _last_first(known)}, 0.5)
+    by_part = {part(name): name for name in sorted(known, reverse=True)}
+    matches = difflib.get_close_matches(part(word), by_part, n=1, cutoff=cutoff)
+    return f"; did you mean {by_part[matches[0]]}?" if matches else ""
 
 
 def elsewhere(key: str, value: str) -> str | None:
@@ -155,15 +155,6 @@ def elsewhere(key: str, value: str) -> str | None:
         return None
     meant = values[value]
     return "; that is not there" if meant is None else f"; here it is {meant}"
-
-
-def _last_first(known: Iterable[str]) -> list[str]:
-    return sorted(known, reverse=True)
-
-
-def _nearest(word: str, names: dict[str, str], cutoff: float) -> str:
-    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=cutoff)
-    return f"; did you mean {names[matches[0]]}?" if matches else ""
 
 
 def _leaves(value: Any, place: str) -> set[str]:

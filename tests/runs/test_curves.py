@@ -46,7 +46,7 @@ def test_curves_are_the_recorded_ones(tmp_path, one_thread, objective):
         assert curves[name] == expected, name
 
 
-@pytest.mark.parametrize("objective", ["stapo", "dapo", "entropy20", "gspo", "reinforce_pp", "otb"])
+@pytest.mark.parametrize("objective", ["stapo", "dapo", "entropy20", "gspo", "reinforce_pp"])
 def test_sequences_that_teach_nothing_need_no_pass(tmp_path, one_thread, objective):
     """Losses and gradients are those of all sequences, and what is silenced is counted exactly.
 
